@@ -1,0 +1,1 @@
+"""Node states become NodeConfigs. Pure: no I/O, clock, thread or randomness."""

@@ -1,0 +1,1 @@
+"""What a node's kernel says about its NICs."""

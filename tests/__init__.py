@@ -1,0 +1,1 @@
+"""Tests of cvji, and the simulators they run against."""
