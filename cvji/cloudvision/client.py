@@ -1,0 +1,243 @@
+"""HTTP to CloudVision: one request in, one answer out, over kept-alive verified connections.
+
+Decides what an answer means, never when to try again: that is the outbox's.
+"""
+
+import enum
+import ssl
+import time
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import urllib3
+
+from cvji.cloudvision.payloads import Request
+from cvji.settings import CloudVision, SettingsError
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 30.0  # a slow answer is better than a second request for the same thing
+MESSAGE_LIMIT = 500  # characters of CloudVision's own words that are kept
+BODY_LIMIT = 64 * 1024
+RETRY_AFTER_LIMIT = 600.0
+
+
+class Verdict(enum.Enum):
+    """What an answer means for the request."""
+
+    DELIVERED = "delivered"
+    BUSY = "busy"  # the service is away or overloaded: nothing will get through for a while
+    RETRY = "retry"  # this request failed, others may not
+    UNAUTHORIZED = "unauthorized"  # 401: no request gets through with this token
+    FORBIDDEN = "forbidden"  # 403: this kind of request does not
+    REFUSED = "refused"  # CloudVision understood and said no
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The outcome of one attempt. `status` is 0 where no HTTP answer came; `retry_after` is in seconds."""
+
+    verdict: Verdict
+    status: int = 0
+    message: str = ""
+    retry_after: float = 0.0
+
+
+class Token:
+    """The bearer token, read anew from its file so that a rotated one is picked up. Never shown."""
+
+    def __init__(self, value: str = "", file: str = "") -> None:
+        """Raises SettingsError if the file cannot be read or what it holds cannot be a token."""
+        self._file = Path(file) if file else None
+        self._seen: tuple[int, int, int] | None = None
+        self._value = value
+        if self._file is not None:
+            self._value = self._read(self._file)
+        else:
+            _check_token(value, "API_TOKEN")
+
+    def __repr__(self) -> str:
+        return "Token(...)"
+
+    def _read(self, file: Path) -> str:
+        try:
+            stat = file.stat()
+            value = file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as err:
+            reason = err.strerror if isinstance(err, OSError) else "not text"
+            raise SettingsError(f"API_TOKEN_FILE {file} cannot be read: {reason}") from None
+        _check_token(value, f"API_TOKEN_FILE {file}")
+        self._seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        return value
+
+    def current(self) -> str:
+        """The token as it is now; the last good one while its file is being replaced."""
+        if self._file is not None:
+            try:
+                stat = self._file.stat()
+                if (stat.st_mtime_ns, stat.st_ino, stat.st_size) != self._seen:
+                    self._value = self._read(self._file)
+            except (OSError, SettingsError):
+                pass
+        return self._value
+
+
+def _check_token(value: str, source: str) -> None:
+    if not value:
+        raise SettingsError(f"{source} is empty: it must hold CloudVision's service account token")
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        raise SettingsError(f"{source} holds characters that no token has (spaces, line breaks or non-ASCII)")
+
+
+class Client:
+    """Sends requests to one CloudVision. May be used by several threads at once."""
+
+    def __init__(
+        self,
+        server: CloudVision,
+        token: Token,
+        *,
+        connections: int = 8,
+        timeout: float = READ_TIMEOUT,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises SettingsError if the CA file cannot be used."""
+        self._base = f"https://{server.address}"
+        self._token = token
+        self._wall = wall
+        self._timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout)
+        options: dict[str, object] = {
+            "maxsize": connections,
+            "block": True,
+            "retries": False,
+            "ssl_context": _tls(server),
+        }
+        if server.insecure:
+            options["assert_hostname"] = False
+        proxy = _proxy_for(self._base)
+        self._pool: urllib3.PoolManager
+        if proxy is None:
+            self._pool = urllib3.PoolManager(num_pools=1, **options)  # type: ignore[arg-type]
+        else:
+            url, auth = proxy
+            self._pool = urllib3.ProxyManager(
+                url,
+                num_pools=1,
+                proxy_headers=urllib3.make_headers(proxy_basic_auth=auth) if auth else None,
+                **options,  # type: ignore[arg-type]
+            )
+
+    def token(self) -> str:
+        """The token that the next request will carry; for noticing that it changed, not for showing."""
+        return self._token.current()
+
+    def close(self) -> None:
+        """Close every kept connection."""
+        self._pool.clear()
+
+    def send(self, request: Request) -> Answer:
+        """Make one attempt. Every failure is an Answer; nothing is raised."""
+        token = self._token.current()
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "cvji"}
+        if request.body:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = self._pool.request(
+                request.method,
+                self._base + request.path,
+                body=request.body or None,
+                headers=headers,
+                timeout=self._timeout,
+                redirect=False,
+                preload_content=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as err:
+            return Answer(Verdict.BUSY, message=_transport_message(err))
+        try:
+            body = response.read(BODY_LIMIT, decode_content=True)
+        except (urllib3.exceptions.HTTPError, OSError):
+            body = b""  # the status line has said what happened
+        finally:
+            response.close() if response.length_remaining else response.release_conn()
+        message = _message(body).replace(token, "***") if response.status >= 300 else ""
+        retry_after = _retry_after(response.headers.get("Retry-After"), self._wall())
+        return Answer(_verdict(response.status), response.status, message, retry_after)
+
+
+def _verdict(status: int) -> Verdict:
+    if 200 <= status < 300:
+        return Verdict.DELIVERED
+    if status == 401:
+        return Verdict.UNAUTHORIZED
+    if status == 403:
+        return Verdict.FORBIDDEN
+    if status in (408, 425, 429, 502, 503, 504):
+        return Verdict.BUSY
+    return Verdict.RETRY if status >= 500 else Verdict.REFUSED
+
+
+def _tls(server: CloudVision) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=server.ca_file or None)
+    except (OSError, ssl.SSLError) as err:
+        raise SettingsError(
+            f"API_CA_FILE {server.ca_file} cannot be used as CA certificates: {err}"
+        ) from None
+    if server.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _proxy_for(base: str) -> tuple[str, str] | None:
+    """The proxy's URL without credentials, and its credentials; by HTTPS_PROXY and NO_PROXY, either case."""
+    host = urlsplit(base).hostname or ""
+    url = urllib.request.getproxies_environment().get("https")
+    if not url or urllib.request.proxy_bypass_environment(host):
+        return None
+    parts = urlsplit(url if "://" in url else "http://" + url)
+    auth, _, place = parts.netloc.rpartition("@")
+    return f"{parts.scheme}://{place}", auth
+
+
+def _transport_message(err: Exception) -> str:
+    """What went wrong below HTTP, without object addresses or repeated class names."""
+    reason = getattr(err, "reason", None) or err
+    text = str(reason)
+    return text.rpartition(">: ")[2][:MESSAGE_LIMIT] or type(err).__name__
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str | None = None
+
+
+def _message(body: bytes) -> str:
+    """CloudVision's own words: the JSON `message`, else the start of the body, on one line."""
+    try:
+        text = msgspec.json.decode(body, type=_ErrorBody).message or ""
+    except (msgspec.MsgspecError, UnicodeError):
+        text = body[: MESSAGE_LIMIT * 4].decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else " " for char in text)[:MESSAGE_LIMIT].strip()
+
+
+def _retry_after(header: str | None, now: float) -> float:
+    """Seconds to wait by RFC 9110 10.2.3: a number of seconds or a date; 0 where there is none."""
+    if not header:
+        return 0.0
+    try:
+        if header.strip().isdigit():
+            seconds = float(header.strip()[:9])
+        else:
+            at = parsedate_to_datetime(header)
+            seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
+
+
+def utc(seconds: float) -> datetime:
+    """A point in time as CloudVision is told it: whole seconds, UTC."""
+    return datetime.fromtimestamp(int(seconds), UTC)

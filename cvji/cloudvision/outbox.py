@@ -1,0 +1,252 @@
+"""What waits to be told to CloudVision: in order per key, newest only, retried until it is delivered.
+
+`Outbox` is the rule book: no clock, thread or lock. `Delivery` runs it with a few threads and a client.
+"""
+
+import heapq
+import itertools
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from cvji.cloudvision.client import Answer, Verdict
+from cvji.cloudvision.payloads import Request
+
+log = logging.getLogger(__name__)
+
+# Retries start fast, since most failures are short, and end slow enough not to hinder a recovery.
+BACKOFF_FIRST = 0.5
+BACKOFF_MAX = 30.0
+# A refusal is cured by people: a permission granted, a schema upgraded. Ask now and then.
+REFUSED_FIRST = 60.0
+REFUSED_MAX = 3600.0
+UNAUTHORIZED_WAIT = 300.0
+CONNECTIONS = 8
+
+
+class Parcel(msgspec.Struct, eq=False):
+    """One request on its way. `since` is when its key began to wait; `tag` is the sender's own, handed back."""
+
+    key: tuple[str, str]
+    request: Request
+    tag: object
+    since: float
+    attempts: int = 0
+    needs_token: bool = False
+
+
+class Outbox:
+    """Orders requests by key, coalesces what waits, spaces retries. Times are seconds on any one clock."""
+
+    def __init__(self, jitter: Callable[[], float], connections: int = CONNECTIONS) -> None:
+        """`jitter` gives a number in [0, 1) at each call."""
+        self._jitter = jitter
+        self._connections = connections
+        self._waiting: dict[tuple[str, str], Parcel] = {}
+        self._in_flight: dict[tuple[str, str], Parcel] = {}
+        self._ready: list[tuple[float, int, Parcel]] = []  # heap; stale once its parcel waits no more
+        self._serial = itertools.count()
+        self._paused_until = 0.0
+        self._failures = 0  # in a row, of the service as a whole
+
+    def __len__(self) -> int:
+        return len(self._waiting.keys() | self._in_flight.keys())
+
+    def oldest(self) -> float | None:
+        """When the key that has waited longest began to wait."""
+        parcels = itertools.chain(self._waiting.values(), self._in_flight.values())
+        return min((parcel.since for parcel in parcels), default=None)
+
+    def put(self, key: tuple[str, str], request: Request, now: float, tag: object = None) -> None:
+        """Send `request` when its turn comes; it replaces what waits under its key."""
+        replaced = self._waiting.get(key)
+        parcel = Parcel(key, request, tag, replaced.since if replaced else now)
+        self._waiting[key] = parcel
+        if key not in self._in_flight:
+            self._schedule(parcel, now)
+
+    def take(self, now: float) -> Parcel | None:
+        """The next request to attempt now, if any; it is in flight until `settle`d."""
+        # After a failure of the service one request at a time asks whether it is back.
+        if now < self._paused_until or len(self._in_flight) >= (1 if self._failures else self._connections):
+            return None
+        while self._ready and self._ready[0][0] <= now:
+            parcel = heapq.heappop(self._ready)[2]
+            if self._waiting.get(parcel.key) is parcel:
+                del self._waiting[parcel.key]
+                self._in_flight[parcel.key] = parcel
+                parcel.attempts += 1
+                return parcel
+        return None
+
+    def wake_at(self) -> float | None:
+        """When `take` may have something that it has not now; None if only `put` or `settle` can change that."""
+        while self._ready and self._waiting.get(self._ready[0][2].key) is not self._ready[0][2]:
+            heapq.heappop(self._ready)
+        return max(self._ready[0][0], self._paused_until) if self._ready else None
+
+    def settle(self, parcel: Parcel, answer: Answer, now: float) -> None:
+        """An attempt is over: forget the parcel, or schedule it again unless a newer one waits."""
+        del self._in_flight[parcel.key]
+        delay = self._delay(parcel, answer)
+        newer = self._waiting.get(parcel.key)
+        if newer is not None:
+            newer.since = newer.since if answer.verdict is Verdict.DELIVERED else parcel.since
+            self._schedule(newer, now)
+        elif answer.verdict is not Verdict.DELIVERED:
+            parcel.needs_token = answer.verdict in (Verdict.UNAUTHORIZED, Verdict.FORBIDDEN)
+            self._waiting[parcel.key] = parcel
+            self._schedule(parcel, now + delay)
+        if answer.verdict in (Verdict.BUSY, Verdict.UNAUTHORIZED):
+            self._failures += 1
+            self._paused_until = max(self._paused_until, now + delay)
+        else:
+            self._failures = 0
+            if answer.verdict is Verdict.DELIVERED:
+                self._paused_until = 0.0
+
+    def token_changed(self, now: float) -> None:
+        """Whatever the old token stopped may go at once."""
+        self._paused_until, self._failures = 0.0, 0
+        for parcel in self._waiting.values():
+            if parcel.needs_token:
+                parcel.needs_token = False
+                self._schedule(parcel, now)
+
+    def _schedule(self, parcel: Parcel, at: float) -> None:
+        heapq.heappush(self._ready, (at, next(self._serial), parcel))
+
+    def _delay(self, parcel: Parcel, answer: Answer) -> float:
+        match answer.verdict:
+            case Verdict.BUSY:
+                return max(self._backoff(BACKOFF_FIRST, BACKOFF_MAX, self._failures), answer.retry_after)
+            case Verdict.RETRY:
+                wait = self._backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.attempts - 1)
+                return max(wait, answer.retry_after)
+            case Verdict.REFUSED:
+                return self._backoff(REFUSED_FIRST, REFUSED_MAX, parcel.attempts - 1)
+            case _:
+                return self._backoff(UNAUTHORIZED_WAIT, UNAUTHORIZED_WAIT, 0)
+
+    def _backoff(self, first: float, most: float, failures: int) -> float:
+        """Doubling from `first` to `most`, of which at least half is waited: jitter spreads the rest."""
+        return min(first * 2.0 ** min(failures, 30), most) * (0.5 + self._jitter() / 2)
+
+
+class Sender(Protocol):
+    """What delivery needs of a client."""
+
+    def send(self, request: Request) -> Answer:
+        """Make one attempt; never raises."""
+        ...
+
+    def token(self) -> str:
+        """The token the next request would carry."""
+        ...
+
+
+class Delivery:
+    """Runs an outbox: a few threads that take, send and settle."""
+
+    def __init__(
+        self,
+        client: Sender,
+        *,
+        on_attempt: Callable[[Parcel, Answer, float], None] = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        """`on_attempt` is told of each attempt and its seconds, in the sending thread, before the next for its key."""
+        self._client = client
+        self._outbox = Outbox(random.random, connections)
+        self._on_attempt = on_attempt
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._closing = False
+        self._away = False
+        self._token = client.token()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"send-{number}", daemon=True)
+            for number in range(connections)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, key: tuple[str, str], request: Request, tag: object = None) -> None:
+        """Send `request`; it replaces what waits under its key."""
+        with self._changed:
+            self._outbox.put(key, request, self._clock(), tag)
+            self._changed.notify()
+
+    def depth(self) -> int:
+        """How many keys wait or are in flight."""
+        with self._changed:
+            return len(self._outbox)
+
+    def oldest_age(self) -> float:
+        """For how many seconds the key that has waited longest has waited; 0 when none waits."""
+        with self._changed:
+            oldest = self._outbox.oldest()
+        return 0.0 if oldest is None else self._clock() - oldest
+
+    def drain(self, timeout: float) -> int:
+        """Wait up to `timeout` seconds until all is delivered. Returns how many keys still wait."""
+        deadline = self._clock() + timeout
+        with self._changed:
+            while (left := deadline - self._clock()) > 0 and len(self._outbox):
+                self._changed.wait(min(left, 1.0))
+            self._closing = True
+            self._changed.notify_all()
+            return len(self._outbox)
+
+    def _work(self) -> None:
+        while (parcel := self._next()) is not None:
+            began = self._clock()
+            answer = self._client.send(parcel.request)
+            self._note(parcel, answer)
+            self._on_attempt(parcel, answer, self._clock() - began)
+            with self._changed:
+                self._outbox.settle(parcel, answer, self._clock())
+                self._changed.notify_all()
+
+    def _next(self) -> Parcel | None:
+        with self._changed:
+            while not self._closing:
+                now = self._clock()
+                token = self._client.token()
+                if token != self._token:
+                    self._token = token
+                    self._outbox.token_changed(now)
+                parcel = self._outbox.take(now)
+                if parcel is not None:
+                    return parcel
+                wake = self._outbox.wake_at()
+                # Once a second while something waits, so that a changed token is noticed.
+                self._changed.wait(None if wake is None else min(max(wake - now, 0.01), 1.0))
+            return None
+
+    def _note(self, parcel: Parcel, answer: Answer) -> None:
+        about = parcel.request.about
+        status = f"HTTP {answer.status}" if answer.status else "no answer"
+        match answer.verdict:
+            case Verdict.DELIVERED:
+                if self._away:
+                    self._away = False
+                    log.warning("CloudVision takes reports again")
+                log.info("delivered %s", about)
+            case Verdict.BUSY if self._away:
+                log.debug("not delivered yet: %s (%s)", about, status)
+            case Verdict.BUSY:
+                self._away = True
+                log.warning(
+                    "CloudVision is away (%s: %s); reports wait and are retried", status, answer.message
+                )
+            case Verdict.UNAUTHORIZED:
+                log.error("CloudVision does not accept the API token (%s): %s", status, answer.message)
+            case _:
+                log.error("CloudVision refused %s (%s): %s", about, status, answer.message)

@@ -1,0 +1,110 @@
+"""The bodies that CloudVision's computejob/v1 API takes, and how reports become them.
+
+Field names are the service's own. Knows no HTTP.
+"""
+
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import msgspec
+
+from cvji.jobs.report import JobReport
+
+JOB_CONFIG = "/api/resources/computejob/v1/JobConfig"
+NODE_CONFIG = "/api/resources/computejob/v1/NodeConfig"
+TENANT = "JOB_TYPE_TENANT"
+
+
+class Key(msgspec.Struct, frozen=True):
+    """What an entry is found by."""
+
+    id: str
+
+
+class Values(msgspec.Struct, frozen=True):
+    """The service's way of writing a list of strings."""
+
+    values: tuple[str, ...]
+
+
+class JobConfig(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One job. Exactly one of `interfaces` and `nodes`; `end_time` in every state but RUNNING."""
+
+    key: Key
+    name: str
+    location: str
+    state: str
+    start_time: str
+    end_time: str | None = None
+    interfaces: Values | None = None
+    nodes: Values | None = None
+    type: str | None = None
+
+
+class DataInterface(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One NIC of a node."""
+
+    name: str
+    mac_address: str
+    ip_addresses: Values | None = None
+
+
+class DataInterfaces(msgspec.Struct, frozen=True):
+    """The service's way of writing a list of interfaces."""
+
+    values: tuple[DataInterface, ...]
+
+
+class NodeConfig(msgspec.Struct, frozen=True):
+    """One node and its NICs."""
+
+    key: Key
+    location: str
+    hostname: str
+    data_interfaces: DataInterfaces
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One call of the API: what the outbox keeps and the client sends. `about` names it in logs."""
+
+    method: str
+    path: str
+    body: bytes
+    about: str
+
+
+def rfc3339(time: datetime) -> str:
+    """A time as the service takes it: UTC, with a Z."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def job_config(report: JobReport, *, location: str, nodes: bool, tenant: bool = False) -> JobConfig:
+    """The payload for a report; `nodes` says whether it holds node names or MACs."""
+    values = Values(report.holds)
+    return JobConfig(
+        key=Key(report.id),
+        name=report.name,
+        location=location,
+        state=report.state.value,
+        start_time=rfc3339(report.start),
+        end_time=rfc3339(report.end) if report.end else None,
+        interfaces=None if nodes else values,
+        nodes=values if nodes else None,
+        type=TENANT if tenant else None,
+    )
+
+
+def post_job(config: JobConfig) -> Request:
+    """The call that sets a job's entry."""
+    about = f"job {config.name} ({config.key.id}) {config.state.removeprefix('JOB_STATE_')}"
+    return Request("POST", JOB_CONFIG, msgspec.json.encode(config), about)
+
+
+def post_node(config: NodeConfig) -> Request:
+    """The call that sets a node's entry."""
+    return Request("POST", NODE_CONFIG, msgspec.json.encode(config), f"node {config.hostname}")
+
+
+def delete_node(name: str) -> Request:
+    """The call that removes a node's entry."""
+    return Request("DELETE", f"{NODE_CONFIG}?key.id={quote(name, safe='')}", b"", f"removal of node {name}")

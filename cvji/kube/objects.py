@@ -1,0 +1,291 @@
+"""Kubernetes objects as they come over the wire: structs holding only the fields that are used.
+
+Unknown fields are skipped by the decoder, so a 7 kB pod costs about a kilobyte. Every bound here
+is the API server's own or wider: a value outside it is not an object we should trust.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+
+# Names are DNS subdomains (253) and uids are UUIDs (36); 128 leaves room for other writers.
+Uid = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+Short = Annotated[str, msgspec.Meta(max_length=1024)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Wire(msgspec.Struct, rename="camel", gc=False):
+    """Base of everything read from the API: camelCase names, unknown fields skipped, no cycles to collect."""
+
+
+class OwnerReference(Wire):
+    """metav1.OwnerReference: at most one per object has `controller` true."""
+
+    uid: Uid
+    kind: Short = ""
+    api_version: Short = ""
+    controller: bool | None = None
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+
+class Metadata(Wire):
+    """metav1.ObjectMeta."""
+
+    name: Name
+    uid: Uid
+    namespace: Annotated[str, msgspec.Meta(max_length=253)] = ""
+    resource_version: Short = ""
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
+    owner_references: list[OwnerReference] | None = None
+
+    def controller(self) -> OwnerReference | None:
+        """The owner that manages this object, if any."""
+        return next((ref for ref in self.owner_references or () if ref.controller), None)
+
+
+class Identity(Wire):
+    """The least that names an object; read first, so that a bad field elsewhere can be reported by name."""
+
+    name: str = ""
+    uid: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+
+
+class Identified(Wire):
+    """Any object, read for its identity only."""
+
+    metadata: Identity | None = None
+
+
+# --- pods -------------------------------------------------------------------------------------------
+
+
+class PodAnnotations(msgspec.Struct, gc=False):
+    """The annotations that are read; every other one is skipped without being kept."""
+
+    network_status: str | None = msgspec.field(name="k8s.v1.cni.cncf.io/network-status", default=None)
+    networks_status: str | None = msgspec.field(name="k8s.v1.cni.cncf.io/networks-status", default=None)
+    completion_index: str | None = msgspec.field(
+        name="batch.kubernetes.io/job-completion-index", default=None
+    )
+    volcano_index: str | None = msgspec.field(name="volcano.sh/task-index", default=None)
+    volcano_task: str | None = msgspec.field(name="volcano.sh/task-spec", default=None)
+
+
+class PodLabels(msgspec.Struct, gc=False):
+    """The labels by which operators number the replicas of a job."""
+
+    replica_type: str | None = msgspec.field(name="training.kubeflow.org/replica-type", default=None)
+    replica_index: str | None = msgspec.field(name="training.kubeflow.org/replica-index", default=None)
+
+
+class PodMetadata(Metadata):
+    """ObjectMeta of a pod, with the annotations and labels that are read."""
+
+    annotations: PodAnnotations | None = None
+    labels: PodLabels | None = None
+
+
+class PodResourceClaim(Wire):
+    """core/v1 PodResourceClaim and PodResourceClaimStatus: both name a claim in this field, or not yet."""
+
+    resource_claim_name: Annotated[str, msgspec.Meta(max_length=253)] | None = None
+
+
+class PodSpec(Wire):
+    """core/v1 PodSpec."""
+
+    node_name: Annotated[str, msgspec.Meta(max_length=253)] = ""
+    host_network: bool = False
+    resource_claims: list[PodResourceClaim] | None = None
+
+
+class ContainerRun(Wire):
+    """core/v1 ContainerStateRunning and ContainerStateTerminated."""
+
+    started_at: Time | None = None
+    finished_at: Time | None = None
+
+
+class ContainerState(Wire):
+    """core/v1 ContainerState."""
+
+    running: ContainerRun | None = None
+    terminated: ContainerRun | None = None
+
+
+class ContainerStatus(Wire):
+    """core/v1 ContainerStatus."""
+
+    state: ContainerState | None = None
+
+
+class PodStatus(Wire):
+    """core/v1 PodStatus."""
+
+    phase: Short = ""
+    start_time: Time | None = None
+    container_statuses: list[ContainerStatus] | None = None
+    resource_claim_statuses: list[PodResourceClaim] | None = None
+    extended_resource_claim_status: PodResourceClaim | None = None
+
+
+class PodObject(Wire):
+    """core/v1 Pod."""
+
+    metadata: PodMetadata
+    spec: PodSpec | None = None
+    status: PodStatus | None = None
+
+
+# --- DRA --------------------------------------------------------------------------------------------
+
+
+class ClaimConsumer(Wire):
+    """resource.k8s.io ResourceClaimConsumerReference; `resource` is a plural, such as `pods`."""
+
+    resource: Short = ""
+    name: Short = ""
+    uid: Short = ""
+
+
+class NetworkData(Wire):
+    """resource.k8s.io NetworkDeviceData (KEP-4817)."""
+
+    hardware_address: str | None = None
+
+
+class ClaimDevice(Wire):
+    """resource.k8s.io AllocatedDeviceStatus; GPUs carry no network data."""
+
+    network_data: NetworkData | None = None
+
+
+class ClaimStatus(Wire):
+    """resource.k8s.io ResourceClaimStatus; the fields used have one shape from v1alpha3 to v1."""
+
+    reserved_for: list[ClaimConsumer] | None = None
+    devices: list[ClaimDevice] | None = None
+
+
+class ClaimObject(Wire):
+    """resource.k8s.io ResourceClaim."""
+
+    metadata: Metadata
+    status: ClaimStatus | None = None
+
+
+# --- job kinds --------------------------------------------------------------------------------------
+
+
+class RunPolicy(Wire):
+    """kubeflow.org RunPolicy."""
+
+    suspend: bool | None = None
+
+
+class JobSpec(Wire):
+    """What every job kind's spec may say about being suspended (Kueue uses exactly these two)."""
+
+    suspend: bool | None = None
+    run_policy: RunPolicy | None = None
+
+
+class Condition(Wire):
+    """A status condition; Volcano's have no `type` and are told apart by `status`."""
+
+    type: Short = ""
+    status: Short = ""
+    last_transition_time: Time | None = None
+
+
+StatusT = TypeVar("StatusT")
+
+
+class JobObject(Wire, Generic[StatusT]):
+    """An object of a job kind, its status read in the way of its operator."""
+
+    metadata: Metadata
+    spec: JobSpec | None = None
+    status: StatusT | None = None
+
+
+# --- lists, watches, errors -------------------------------------------------------------------------
+
+
+class ListMetadata(Wire):
+    """metav1.ListMeta. (`continue` is a word of Python's.)"""
+
+    resource_version: str = ""
+    continue_: str | None = msgspec.field(name="continue", default=None)
+
+
+class ObjectList(Wire):
+    """One page of a list; items are decoded one by one, so that one bad object costs only itself."""
+
+    metadata: ListMetadata
+    items: list[msgspec.Raw] | None = None
+
+
+class WatchEvent(Wire):
+    """metav1.WatchEvent: ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class Status(Wire):
+    """metav1.Status, the body of every API error and the object of a watch's ERROR event."""
+
+    code: int | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+class GroupVersion(Wire):
+    """One served version of a group."""
+
+    version: str
+
+
+class ApiGroup(Wire):
+    """metav1.APIGroup."""
+
+    name: str
+    versions: list[GroupVersion]
+    preferred_version: GroupVersion | None = None
+
+
+class ApiGroupList(Wire):
+    """Body of GET /apis."""
+
+    groups: list[ApiGroup]
+
+
+class ApiResource(Wire):
+    """metav1.APIResource; a `/` in the name marks a subresource."""
+
+    name: str
+    kind: str
+    namespaced: bool = True
+
+
+class ApiResourceList(Wire):
+    """Body of GET /apis/GROUP/VERSION."""
+
+    resources: list[ApiResource]
+
+
+def known_time(value: datetime | None) -> datetime | None:
+    """`value` in UTC; None for Go's zero time (year 1), which means "not set"."""
+    if value is None or value.year <= 1:
+        return None
+    return value.astimezone(UTC)
