@@ -196,7 +196,7 @@ def _proxy_for(base: str) -> tuple[str, str] | None:
     """The proxy's URL without credentials, and its credentials; by HTTPS_PROXY and NO_PROXY, either case."""
     host = urlsplit(base).hostname or ""
     url = urllib.request.getproxies_environment().get("https")
-    if not url or urllib.request.proxy_bypass_environment(host):
+    if not url or urllib.request.proxy_bypass(host):
         return None
     parts = urlsplit(url if "://" in url else "http://" + url)
     auth, _, place = parts.netloc.rpartition("@")

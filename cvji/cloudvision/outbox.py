@@ -30,7 +30,7 @@ CONNECTIONS = 8
 
 
 class Parcel(msgspec.Struct, eq=False):
-    """One request on its way. `since` is when its key began to wait; `tag` is the sender's own, handed back."""
+    """One request on its way. `since` is when its key began to wait; `tag` is the sender's own."""
 
     key: tuple[str, str]
     request: Request
@@ -85,7 +85,9 @@ class Outbox:
         return None
 
     def wake_at(self) -> float | None:
-        """When `take` may have something that it has not now; None if only `put` or `settle` can change that."""
+        """When `take` may have something that it has not now; None if that is up to `put` or `settle`."""
+        if len(self._in_flight) >= (1 if self._failures else self._connections):
+            return None
         while self._ready and self._waiting.get(self._ready[0][2].key) is not self._ready[0][2]:
             heapq.heappop(self._ready)
         return max(self._ready[0][0], self._paused_until) if self._ready else None
@@ -161,7 +163,7 @@ class Delivery:
         clock: Callable[[], float] = time.monotonic,
         connections: int = CONNECTIONS,
     ) -> None:
-        """`on_attempt` is told of each attempt and its seconds, in the sending thread, before the next for its key."""
+        """`on_attempt` is told of each attempt and its seconds, before its key's next, by any thread."""
         self._client = client
         self._outbox = Outbox(random.random, connections)
         self._on_attempt = on_attempt

@@ -38,7 +38,7 @@ def infiniband_address(text: str) -> bool:
 
 
 class NetworkStatus(msgspec.Struct, frozen=True, gc=False):
-    """One entry of a network-status annotation (Network Custom Resource Definition De-facto Standard, 4.1.2)."""
+    """One entry of a network-status annotation (Network CRD De-facto Standard, section 4.1.2)."""
 
     interface: str | None = None
     mac: str | None = None

@@ -1,0 +1,215 @@
+"""The one entrypoint: options become checked settings here; each command imports only what it runs."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from cvji import __version__
+from cvji.settings import (
+    CloudVision,
+    LogFormat,
+    LogLevel,
+    NodeConfigMode,
+    NodeInterfaceType,
+    SettingsError,
+    duration,
+    host_port,
+    job_kinds,
+    namespaces,
+)
+
+T = TypeVar("T")
+app = typer.Typer(
+    name="cvji",
+    help="Tell Arista CloudVision which NICs every Kubernetes job holds, and what NICs every node has.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _option(*names: str, env: str, help: str) -> Any:  # noqa: A002
+    return typer.Option(*names, envvar=env, help=help, show_default=True)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"cvji {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def informer(
+    location: Annotated[str, _option("--location", env="LOCATION", help="Name of this site.")] = "",
+    api_server: Annotated[
+        str, _option("--api-server", env="API_SERVER", help="CloudVision, as host[:port].")
+    ] = "",
+    api_token_file: Annotated[
+        str,
+        _option(
+            "--api-token-file",
+            env="API_TOKEN_FILE",
+            help="File with CloudVision's token; read again when it changes. Or set API_TOKEN.",
+        ),
+    ] = "",
+    api_ca_file: Annotated[
+        str, _option("--api-ca-file", env="API_CA_FILE", help="CA certificates instead of the system's.")
+    ] = "",
+    insecure: Annotated[
+        bool,
+        _option(
+            "--api-insecure-skip-verify",
+            env="API_INSECURE_SKIP_VERIFY",
+            help="Do not verify CloudVision's certificate.",
+        ),
+    ] = False,
+    namespace: Annotated[
+        str,
+        _option(
+            "--namespace", env="NAMESPACE", help="Watch this one; empty: all; a,b: watch all, keep these."
+        ),
+    ] = "",
+    jobconfig_mode: Annotated[
+        str, _option("--jobconfig-mode", env="JOBCONFIG_MODE", help="Report MACs or nodes: interface|node.")
+    ] = "interface",
+    nodeconfig_mode: Annotated[
+        str,
+        _option(
+            "--nodeconfig-mode",
+            env="NODECONFIG_MODE",
+            help="Where node inventory comes from: disabled|discovery|sriovoperator.",
+        ),
+    ] = "disabled",
+    node_interface_type: Annotated[
+        str,
+        _option(
+            "--node-interface-type", env="NODE_INTERFACE_TYPE", help="NICs to report of a node: all|pf|vf."
+        ),
+    ] = "all",
+    job_owner: Annotated[
+        str,
+        _option(
+            "--job-owner",
+            env="JOB_OWNER",
+            help="Report a pod's topmost job or its direct owner: root|direct.",
+        ),
+    ] = "root",
+    job_kind: Annotated[
+        list[str] | None,
+        _option("--job-kind", env="JOB_KINDS", help="A further kind of job, GROUP/KIND; repeatable or a,b."),
+    ] = None,
+    stability_delay: Annotated[
+        str,
+        _option(
+            "--stability-delay", env="STABILITY_DELAY", help="Report once nothing has changed for this long."
+        ),
+    ] = "5s",
+    start_max_wait: Annotated[
+        str,
+        _option("--start-max-wait", env="START_MAX_WAIT", help="Report then even though NICs still change."),
+    ] = "60s",
+    kind_retry: Annotated[
+        str,
+        _option("--kind-retry", env="KIND_RETRY", help="How often to look for job kinds not served before."),
+    ] = "30s",
+    context: Annotated[str, _option("--context", env="KUBE_CONTEXT", help="Context in KUBECONFIG.")] = "",
+    log_level: Annotated[
+        str, _option("--log-level", env="LOG_LEVEL", help="debug|info|warning|error.")
+    ] = "info",
+    log_format: Annotated[str, _option("--log-format", env="LOG_FORMAT", help="text|json.")] = "text",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing; print each report as one line of JSON.")
+    ] = False,
+) -> None:
+    """Watch jobs and report the NICs or nodes they hold (the Deployment)."""
+    _logging(log_level, log_format)
+    token = os.environ.pop("API_TOKEN", "")  # popped, so that no credential plugin inherits it
+    cloudvision = None
+    if not location.strip():
+        raise SettingsError(
+            "LOCATION is not set: give this site's name in CloudVision, by --location or LOCATION"
+        )
+    if not dry_run:
+        if not api_server:
+            raise SettingsError("API_SERVER is not set: give CloudVision's host[:port], or use --dry-run")
+        if not token and not api_token_file:
+            raise SettingsError("no API token: set API_TOKEN_FILE (or API_TOKEN in the environment)")
+        cloudvision = CloudVision(host_port(api_server, "API_SERVER"), api_ca_file, insecure)
+    from cvji import informer as command
+    from cvji.jobs.tracker import Mode, OwnerPolicy
+
+    settings = command.Settings(
+        location=location.strip(),
+        cloudvision=cloudvision,
+        token=token,
+        token_file=api_token_file,
+        namespaces=namespaces(namespace),
+        mode=_one_of(Mode, jobconfig_mode, "JOBCONFIG_MODE"),
+        owner=_one_of(OwnerPolicy, job_owner, "JOB_OWNER"),
+        extra_kinds=job_kinds(job_kind or []),
+        stability_delay=_duration(stability_delay, "STABILITY_DELAY"),
+        start_max_wait=_duration(start_max_wait, "START_MAX_WAIT"),
+        nodeconfig_mode=_one_of(NodeConfigMode, nodeconfig_mode, "NODECONFIG_MODE"),
+        node_interface_type=_one_of(NodeInterfaceType, node_interface_type, "NODE_INTERFACE_TYPE"),
+        context=context,
+        rediscover=_duration(kind_retry, "KIND_RETRY"),
+    )
+    raise typer.Exit(command.run(settings))
+
+
+def _logging(level: str, style: str) -> None:
+    from cvji.telemetry.logs import configure
+
+    as_json = _one_of(LogFormat, style, "LOG_FORMAT") is LogFormat.JSON
+    configure(_one_of(LogLevel, level, "LOG_LEVEL").value, as_json=as_json)
+
+
+def _one_of(choices: Callable[[str], T], text: str, name: str) -> T:
+    """The member of an enum with that value, in any letter case."""
+    try:
+        return choices(text.strip().lower())
+    except ValueError:
+        values = ", ".join(str(choice.value) for choice in choices)  # type: ignore[attr-defined]
+        raise SettingsError(f"{name} is {text!r}: it must be one of {values}") from None
+
+
+def _duration(text: str, name: str) -> float:
+    try:
+        return duration(text)
+    except SettingsError as err:
+        raise SettingsError(f"{name}: {err}") from None
+
+
+def main() -> None:
+    """Run the command line. A user's error is one line and exit code 2, never a traceback."""
+    from typer._click.exceptions import ClickException  # typer's own copy of click has no public name for it
+
+    try:
+        code = app(standalone_mode=False)
+    except ClickException as err:
+        _fail(err.format_message())
+    except SettingsError as err:
+        _fail(str(err))
+    except typer.Abort:
+        sys.exit(130)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"cvji: {' '.join(message.split())}", err=True)
+    sys.exit(2)

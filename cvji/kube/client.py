@@ -1,0 +1,241 @@
+"""Requests to the Kubernetes API: bytes in, bytes out, errors as values of one type.
+
+The only importer of the `kubernetes` package, which gives kubeconfig, exec plugins and in-cluster
+credentials; its Watch, informer and model classes are not used (they cost milliseconds and 100 kB a pod,
+and its Watch without models cannot resume after a 410).
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlencode
+
+import msgspec
+import urllib3
+
+from cvji.kube.objects import Status
+from cvji.settings import SettingsError
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
+# The API server sends a bookmark about once a minute (cacher's bookmarkFrequency); a watch that is silent
+# for longer is a half-open connection.
+WATCH_READ_TIMEOUT = 90.0
+# etcd refuses requests over 1.5 MiB; far beyond that a line is not an object but a broken stream.
+LINE_LIMIT = 16 * 1024 * 1024
+CONNECTIONS = 64  # one per watch at the most; idle ones are not opened
+
+_STATUS = msgspec.json.Decoder(Status)
+
+
+class ApiError(Exception):
+    """The API server did not do what was asked. `code` is the HTTP status, 0 where no answer came."""
+
+    def __init__(self, code: int, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(f"HTTP {code}: {message}" if code else message)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class Configuration(Protocol):
+    """What is used of kubernetes.client.Configuration."""
+
+    host: str
+    ssl_ca_cert: str | None
+    cert_file: str | None
+    key_file: str | None
+    verify_ssl: bool
+    proxy: str | None
+    tls_server_name: str | None
+
+    def get_api_key_with_prefix(self, identifier: str) -> str | None:
+        """The Authorization header's value, refreshed when due."""
+        ...
+
+
+def load_configuration(context: str = "") -> Configuration:
+    """Credentials by KUBECONFIG, else in-cluster, else ~/.kube/config. Raises SettingsError."""
+    from kubernetes import client, config
+    from kubernetes.config.config_exception import ConfigException
+
+    found: Configuration = client.Configuration()
+    files = os.environ.get("KUBECONFIG", "")
+    try:
+        if not files and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            config.load_incluster_config(client_configuration=found)
+            return found
+        source = files or "~/.kube/config"
+        if not any(Path(name).expanduser().exists() for name in source.split(os.pathsep) if name):
+            wanted = f"KUBECONFIG {files} does not exist" if files else "~/.kube/config does not exist"
+            raise SettingsError(f"{wanted}: set KUBECONFIG to a kubeconfig file, or run inside a cluster")
+        config.load_kube_config(
+            config_file=source, context=context or None, client_configuration=found, persist_config=False
+        )
+    except SettingsError:
+        raise
+    except ConfigException as err:
+        raise SettingsError(f"Kubernetes credentials: {_one_line(err)}") from None
+    except OSError as err:
+        raise SettingsError(f"Kubernetes credentials: {err.filename}: {err.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as err:
+        raise SettingsError(f"KUBECONFIG {files} is not a kubeconfig: {type(err).__name__}") from None
+    except Exception as err:  # noqa: BLE001  YAML errors come from a package that only this one imports
+        raise SettingsError(f"KUBECONFIG {files} is not YAML: {_one_line(err)}") from None
+    return found
+
+
+def _one_line(err: Exception) -> str:
+    return " ".join(str(err).split())[:300]
+
+
+class Api:
+    """One API server. May be used by several threads at once."""
+
+    def __init__(self, context: str = "") -> None:
+        """Raises SettingsError if there are no usable credentials."""
+        self._context = context
+        self._lock = threading.Lock()
+        self._loaded = 0.0
+        self._load()
+
+    def _load(self) -> None:
+        configuration = load_configuration(self._context)
+        options: dict[str, object] = {"maxsize": CONNECTIONS, "retries": False}
+        if configuration.host.startswith("https"):
+            options |= {
+                "cert_reqs": "CERT_REQUIRED" if configuration.verify_ssl else "CERT_NONE",
+                "ca_certs": configuration.ssl_ca_cert,
+                "cert_file": configuration.cert_file,
+                "key_file": configuration.key_file,
+            }
+            if not configuration.verify_ssl:
+                options["assert_hostname"] = False
+            if configuration.tls_server_name:
+                options["server_hostname"] = options["assert_hostname"] = configuration.tls_server_name
+        self._configuration = configuration
+        self._pool: urllib3.PoolManager
+        if configuration.proxy:
+            self._pool = urllib3.ProxyManager(configuration.proxy, num_pools=4, **options)  # type: ignore[arg-type]
+        else:
+            self._pool = urllib3.PoolManager(num_pools=4, **options)  # type: ignore[arg-type]
+        self._loaded = time.monotonic()
+
+    def _reload(self) -> None:
+        """After a 401: read the credentials anew, at most once a few seconds however many threads ask."""
+        with self._lock:
+            if time.monotonic() - self._loaded > 5:
+                try:
+                    self._load()
+                except SettingsError:
+                    self._loaded = time.monotonic()  # keep what there is; the file may be in the making
+
+    @property
+    def host(self) -> str:
+        """The API server's URL."""
+        return self._configuration.host
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | int] | None = None,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        read_timeout: float = READ_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """One exchange, its body not read yet. Raises ApiError."""
+        fields = {"Accept": "application/json", "User-Agent": "cvji", **(headers or {})}
+        if body is not None:
+            fields["Content-Type"] = content_type
+        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            if token := self._configuration.get_api_key_with_prefix("BearerToken"):
+                fields["Authorization"] = token.strip()
+            response = self._pool.request(
+                method,
+                url,
+                body=body,
+                headers=fields,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout),
+                redirect=False,
+                preload_content=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:
+            raise ApiError(0, _transport(err)) from None
+        if response.status < 300:
+            return response
+        with closing(response):
+            if response.status == 401:
+                self._reload()
+            raise ApiError(response.status, _message(response), _retry_after(response))
+
+    def get(self, path: str, query: Mapping[str, str | int] | None = None) -> bytes:
+        """The body of a GET. Raises ApiError."""
+        return self._read(self._request("GET", path, query, headers={"Accept-Encoding": "gzip"}))
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        *,
+        content_type: str = "application/json",
+        query: Mapping[str, str | int] | None = None,
+        timeout: float = READ_TIMEOUT,
+    ) -> bytes:
+        """The body of the answer to a write. Raises ApiError; `code` 409 is a lost conflict."""
+        return self._read(self._request(method, path, query, body, content_type, timeout))
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        try:
+            data = response.read(decode_content=True)
+        except (urllib3.exceptions.HTTPError, OSError) as err:
+            response.close()
+            raise ApiError(0, _transport(err)) from None
+        response.release_conn()
+        return data
+
+    def watch(self, path: str, query: Mapping[str, str | int]) -> Iterator[bytes]:
+        """The lines of a watch as they come, until the server ends it. Raises ApiError."""
+        response = self._request("GET", path, query, read_timeout=WATCH_READ_TIMEOUT)
+        with closing(response):
+            rest = b""
+            try:
+                for chunk in response.stream(256 * 1024, decode_content=True):
+                    if b"\n" not in chunk:
+                        rest += chunk
+                        if len(rest) > LINE_LIMIT:
+                            raise ApiError(0, f"a watch event is over {LINE_LIMIT} bytes")
+                        continue
+                    *lines, tail = chunk.split(b"\n")
+                    lines[0] = rest + lines[0]
+                    rest = tail
+                    yield from filter(None, lines)
+            except (urllib3.exceptions.HTTPError, OSError) as err:
+                raise ApiError(0, _transport(err)) from None
+
+
+def _transport(err: Exception) -> str:
+    text = str(getattr(err, "reason", None) or err)
+    # "<urllib3...HTTPConnection object at 0x...>: Failed to establish ...": the first half helps nobody.
+    return text.rpartition(">: ")[2][:300] or type(err).__name__
+
+
+def _message(response: urllib3.BaseHTTPResponse) -> str:
+    try:
+        body = response.read(16 * 1024, decode_content=True)
+        message = _STATUS.decode(body).message
+    except (urllib3.exceptions.HTTPError, OSError, msgspec.MsgspecError, UnicodeError):
+        message = None
+    return " ".join((message or response.reason or "no reason given").split())[:300]
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
+    """Seconds; the API server sends whole seconds with 429 and 503."""
+    value = response.headers.get("Retry-After", "")
+    return min(float(value), 300.0) if value.isascii() and value.isdigit() and len(value) < 6 else 0.0

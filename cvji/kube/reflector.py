@@ -1,0 +1,292 @@
+"""List-watch as client-go's reflector does it: a stream of what exists, complete after every interruption.
+
+Knows how to keep up with one resource; not what the objects mean. What was deleted while no watch ran is
+found by comparing the next list with what was known, and comes out as a deletion.
+"""
+
+import enum
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+import msgspec
+
+from cvji.kube.client import Api, ApiError
+from cvji.kube.discovery import Resource, decode
+from cvji.kube.objects import Identified, Identity, ObjectList, Status, WatchEvent
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PAGE_SIZE = 500  # client-go's default; about 4 MB of pods
+# The server ends each watch after 5 to 10 minutes, spread so that not all come back together (client-go).
+WATCH_SECONDS = 300
+# client-go's figures: about 98 % less traffic to an API server in trouble than without backoff.
+BACKOFF_FIRST = 0.8
+BACKOFF_MAX = 30.0
+# A watch that ends at once and says nothing would otherwise be a busy loop (client-go VeryShortWatchError).
+SHORT_WATCH = 1.0
+# What RBAC forbids or the server no longer serves changes by people's hands.
+FORBIDDEN_WAIT = 60.0
+# About half a minute of failing lists (a broken conversion webhook, say): the other kinds go on without.
+LIST_FAILURES = 6
+
+_LIST = msgspec.json.Decoder(ObjectList)
+_EVENT = msgspec.json.Decoder(WatchEvent)
+_IDENTITY = msgspec.json.Decoder(Identified)
+_STATUS = msgspec.json.Decoder(Status)
+
+
+class Happened(enum.Enum):
+    """What a Change says."""
+
+    APPLIED = "applied"
+    DELETED = "deleted"
+    LISTED = "listed"  # all that exists has been said
+    LOST = "lost"  # objects may now exist unseen: forbidden, or no longer served
+
+
+class Change(msgspec.Struct, Generic[T], frozen=True):
+    """One change of a resource. `object` is None for LISTED and LOST."""
+
+    what: Happened
+    resource: Resource
+    object: T | None = None
+
+
+class _Known(msgspec.Struct, Generic[T]):
+    """An object as last seen: its version, the last that could be read of it, and whether it now cannot."""
+
+    version: str
+    object: T | None
+    unreadable: bool = False
+
+
+class Watching(msgspec.Struct):
+    """How a reflector does, for metrics: restarts and failures so far, and when it last heard anything."""
+
+    restarts: int = 0
+    decode_failures: int = 0
+    heard: float = 0.0
+
+
+class ExpiredError(Exception):
+    """The resourceVersion is too old (410): list again."""
+
+
+class Reflector(Generic[T]):
+    """Keeps up with one resource of the API server, in a thread of its own once `run`.
+
+    `emit` takes batches and may block: that holds back the reading, and so the API server.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        resource: Resource,
+        read: Callable[[msgspec.Raw], T],
+        emit: Callable[[list[Change[T]]], None],
+        *,
+        namespace: str = "",
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._api = api
+        self._resource = resource
+        self._path = resource.path(namespace)
+        self._read = read
+        self._emit = emit
+        self._stop = stop or threading.Event()
+        self._clock = clock
+        self._jitter = jitter
+        self._known: dict[str, _Known[T]] = {}
+        self._version: str | None = None  # None: list before watching
+        self.state = Watching()
+
+    def run(self) -> None:
+        """List and watch until stopped. Returns when the resource is no longer served (404)."""
+        failures = 0
+        available = True  # neither forbidden nor failing, as far as the log has been told
+        while not self._stop.is_set():
+            began = self._clock()
+            events = 0
+            try:
+                if self._version is None:
+                    self._list()
+                    if not available:
+                        log.warning("%s: watched again", self._resource)
+                    available = True
+                for _ in self._watch():
+                    events += 1
+                if not events and self._clock() - began < SHORT_WATCH:
+                    raise ApiError(0, "the watch ended at once")
+                failures = 0
+                self.state.restarts += 1
+            except ExpiredError:
+                log.info("%s: resourceVersion too old, listing anew", self._resource)
+                self.state.restarts += 1
+                self._version = None
+                failures = 0 if events else failures + 1
+                if failures > 1:  # 410 right after a fresh list: the server's trouble, not staleness
+                    self._wait(self._backoff(failures))
+            except ApiError as err:
+                self.state.restarts += 1
+                failures = 1 if events else failures + 1
+                if err.code in (403, 404):
+                    if available:
+                        log.warning("%s: %s", self._resource, err)
+                        self._emit([Change(Happened.LOST, self._resource)])
+                    available = False
+                    self._version = None
+                    if err.code == 404:
+                        return
+                    self._wait(FORBIDDEN_WAIT * (0.5 + self._jitter()))
+                    continue
+                level = logging.WARNING if failures == 3 else logging.DEBUG
+                log.log(level, "%s: %s; trying again", self._resource, err)
+                if self._version is None and failures == LIST_FAILURES:
+                    self._emit([Change(Happened.LOST, self._resource)])
+                self._wait(max(self._backoff(failures), err.retry_after))
+
+    def _backoff(self, failures: int) -> float:
+        return min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 30), BACKOFF_MAX) * (1 + self._jitter()) / 2
+
+    def _wait(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+
+    # --- list ---------------------------------------------------------------------------------------
+
+    def _list(self) -> None:
+        """Read all pages, say what is new, changed and gone. Raises ApiError; then nothing is forgotten."""
+        seen: set[str] = set()
+        version = token = ""
+        while True:
+            query: dict[str, str | int] = {"limit": PAGE_SIZE}
+            if token:
+                query["continue"] = token
+            try:
+                body = self._api.get(self._path, query)
+            except ApiError as err:
+                if err.code == 410 and token:  # compacted between two pages: what was said stays true
+                    token = ""
+                    seen.clear()
+                    continue
+                raise
+            page = decode(_LIST, body)
+            self.state.heard = self._clock()
+            changes = []
+            for raw in page.items or ():
+                uid, change = self._applied(raw, identity(raw))
+                seen.add(uid)
+                if change is not None:
+                    changes.append(change)
+            if changes:
+                self._emit(changes)
+            version = page.metadata.resource_version
+            token = page.metadata.continue_ or ""
+            if not token:
+                break
+        gone = [self._deleted(uid, None) for uid in [uid for uid in self._known if uid not in seen]]
+        self._emit([change for change in gone if change is not None])
+        self._emit([Change(Happened.LISTED, self._resource)])
+        self._version = version
+
+    # --- watch --------------------------------------------------------------------------------------
+
+    def _watch(self) -> Iterator[None]:
+        """Follow one watch to its end, yielding once per event. Raises ApiError and ExpiredError."""
+        query: dict[str, str | int] = {
+            "watch": "1",
+            "resourceVersion": self._version or "",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": int(WATCH_SECONDS * (1 + self._jitter())),
+        }
+        try:
+            for line in self._api.watch(self._path, query):
+                self.state.heard = self._clock()
+                event = decode(_EVENT, line)
+                self._take(event)
+                yield
+        except ApiError as err:
+            if err.code == 410:
+                raise ExpiredError from None
+            raise
+
+    def _take(self, event: WatchEvent) -> None:
+        if event.type == "ERROR":
+            status = _status(event.object)
+            if status.code == 410 or status.reason in ("Expired", "Gone"):
+                raise ExpiredError
+            raise ApiError(status.code or 0, status.message or "the watch ended with an error")
+        found = identity(event.object)
+        change = None
+        if event.type in ("ADDED", "MODIFIED"):
+            change = self._applied(event.object, found)[1]
+        elif event.type == "DELETED":
+            change = self._deleted(_key(found), event.object)
+        elif event.type != "BOOKMARK":
+            log.debug("%s: unknown watch event %.40r", self._resource, event.type)
+        if change is not None:
+            self._emit([change])
+        if found.resource_version:
+            self._version = found.resource_version
+
+    # --- objects ------------------------------------------------------------------------------------
+
+    def _applied(self, raw: msgspec.Raw, found: Identity) -> tuple[str, Change[T] | None]:
+        uid = _key(found)
+        known = self._known.get(uid)
+        if known is not None and known.version == found.resource_version and found.resource_version:
+            return uid, None  # a list says again what a watch has said
+        try:
+            obj: T | None = self._read(raw)
+        except (msgspec.MsgspecError, UnicodeError) as err:
+            self.state.decode_failures += 1
+            if known is None or not known.unreadable:
+                log.warning("%s %s is passed over: %s", self._resource, name_of(found), err)
+            # It exists: what was known of it stands until it can be read again or is deleted.
+            self._known[uid] = _Known(found.resource_version, known.object if known else None, True)
+            return uid, None
+        self._known[uid] = _Known(found.resource_version, obj)
+        return uid, Change(Happened.APPLIED, self._resource, obj)
+
+    def _deleted(self, uid: str, raw: msgspec.Raw | None) -> Change[T] | None:
+        known = self._known.pop(uid, None)
+        if known is None or known.object is None:
+            return None
+        last = known.object
+        if raw is not None:
+            try:
+                last = self._read(raw)
+            except (msgspec.MsgspecError, UnicodeError):
+                self.state.decode_failures += 1
+        return Change(Happened.DELETED, self._resource, last)
+
+
+def identity(raw: msgspec.Raw) -> Identity:
+    """Who an object is, as far as it says so; never raises."""
+    try:
+        return _IDENTITY.decode(raw).metadata or Identity()
+    except (msgspec.MsgspecError, UnicodeError):
+        return Identity()
+
+
+def _key(found: Identity) -> str:
+    return found.uid or f"?{found.namespace}/{found.name}"
+
+
+def name_of(found: Identity) -> str:
+    """An object's name for people, as far as it has one."""
+    place = f"{found.namespace}/" if found.namespace else ""
+    return place + (found.name or f"without a name (uid {found.uid or 'missing too'})")
+
+
+def _status(raw: msgspec.Raw) -> Status:
+    try:
+        return _STATUS.decode(raw)
+    except (msgspec.MsgspecError, UnicodeError):
+        return Status()

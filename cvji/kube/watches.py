@@ -1,0 +1,107 @@
+"""Keeps a reflector running for every wanted kind that the cluster serves, now or later."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from cvji.kube.client import Api, ApiError
+from cvji.kube.discovery import Resource, served
+from cvji.kube.reflector import Change, Reflector, Watching
+
+log = logging.getLogger(__name__)
+# A CRD installed later is noticed within this many seconds; one GET of /apis each time.
+REDISCOVER = 30.0
+RETRY_FIRST = 0.5
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A kind to follow: how to read its objects, and in which namespace ("" for all)."""
+
+    read: Callable[[msgspec.Raw], Any]
+    namespace: str = ""
+
+
+class Watches:
+    """Discovers, starts and restarts reflectors; their changes all go to one `emit`.
+
+    `on_discovered` is told of the resources that are new, before their first change, and is called with
+    none when nothing is: so the receiver knows which first lists to wait for.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        wanted: Mapping[tuple[str, str], Wanted],
+        emit: Callable[[list[Change[Any]]], None],
+        on_discovered: Callable[[list[Resource]], None],
+        *,
+        always: tuple[Resource, ...] = (),
+        rediscover: float = REDISCOVER,
+        on_crash: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`always` are resources that need no discovery: every API server has them."""
+        self._api = api
+        self._wanted = wanted
+        self._emit = emit
+        self._on_discovered = on_discovered
+        self._always = always
+        self._rediscover = rediscover
+        self._on_crash = on_crash
+        self._stop = threading.Event()
+        self._running: dict[tuple[str, str], threading.Thread] = {}
+        self.states: dict[str, Watching] = {}  # by resource, for metrics
+
+    def start(self) -> None:
+        """Begin, in threads of their own."""
+        threading.Thread(target=self._run, name="discovery", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no further changes in. Threads end with their current request."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        wait = RETRY_FIRST
+        first = True
+        while not self._stop.is_set():
+            try:
+                found = served(self._api, self._wanted)
+            except ApiError as err:
+                log.warning("Kubernetes API at %s: %s; trying again", self._api.host, err)
+                self._stop.wait(wait * (0.5 + random.random() / 2))  # noqa: S311
+                wait = min(wait * 2, self._rediscover)
+                continue
+            wait = RETRY_FIRST
+            found.update({(resource.group, resource.kind): resource for resource in self._always})
+            new = {key: resource for key, resource in found.items() if not self._alive(key)}
+            if new or first:
+                self._on_discovered(list(new.values()))
+            first = False
+            for key, resource in new.items():
+                thread = threading.Thread(
+                    target=self._reflect, args=(key, resource), name=str(resource), daemon=True
+                )
+                self._running[key] = thread
+                thread.start()
+            self._stop.wait(self._rediscover * (0.75 + random.random() / 2))  # noqa: S311
+
+    def _alive(self, key: tuple[str, str]) -> bool:
+        thread = self._running.get(key)
+        return thread is not None and thread.is_alive()
+
+    def _reflect(self, key: tuple[str, str], resource: Resource) -> None:
+        """Run one reflector to its end: the resource is served no more, or its thread broke."""
+        wanted = self._wanted[key]
+        reflector = Reflector(
+            self._api, resource, wanted.read, self._emit, namespace=wanted.namespace, stop=self._stop
+        )
+        self.states[str(resource)] = reflector.state
+        log.debug("%s: watching", resource)
+        try:
+            reflector.run()
+        except Exception:  # the outermost loop of this thread: the kind is watched anew at the next discovery
+            log.exception("%s: the watch broke", resource)
+            self._on_crash(str(resource))
