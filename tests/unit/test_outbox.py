@@ -1,0 +1,196 @@
+"""Delivery (design 3): order per key, newest only, retries, pauses. Time is a number here."""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvji.cloudvision.client import Answer, Verdict
+from cvji.cloudvision.outbox import CONNECTIONS, Outbox, Parcel
+from cvji.cloudvision.payloads import Request
+
+DELIVERED = Answer(Verdict.DELIVERED, 200)
+AWAY = Answer(Verdict.BUSY, message="connection refused")
+
+
+def request(text: str) -> Request:
+    return Request("POST", "/", text.encode(), text)
+
+
+def box() -> Outbox:
+    return Outbox(lambda: 0.5)
+
+
+class Service:
+    """A CloudVision in simulated time: each attempt takes `latency`; `answer` says what comes of it."""
+
+    def __init__(
+        self, outbox: Outbox, answer: Callable[[float, Parcel], Answer], latency: float = 0.05
+    ) -> None:
+        self.outbox, self.answer, self.latency = outbox, answer, latency
+        self.now = 0.0
+        self.flying: list[tuple[float, Parcel]] = []
+        self.accepted: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+        self.attempts = 0
+        self.most_flying = 0
+
+    def run(self, until: float) -> None:
+        while True:
+            while (parcel := self.outbox.take(self.now)) is not None:
+                assert parcel.key not in {other.key for _, other in self.flying}
+                self.flying.append((self.now + self.latency, parcel))
+                self.attempts += 1
+            self.most_flying = max(self.most_flying, len(self.flying))
+            wake = self.outbox.wake_at()
+            times = [at for at, _ in self.flying] + ([max(wake, self.now)] if wake is not None else [])
+            if not times or min(times) > until:
+                self.now = until
+                return
+            self.now = max(self.now, min(times))
+            for landed in [item for item in self.flying if item[0] <= self.now]:
+                self.flying.remove(landed)
+                answer = self.answer(self.now, landed[1])
+                if answer.verdict is Verdict.DELIVERED:
+                    self.accepted[landed[1].key].append(landed[1].request.body)
+                self.outbox.settle(landed[1], answer, self.now)
+
+
+def test_newest_replaces_what_waits_and_never_overtakes_what_flies() -> None:
+    outbox = box()
+    outbox.put(("job", "a"), request("1"), 0)
+    outbox.put(("job", "a"), request("2"), 0)
+    first = outbox.take(0)
+    assert first is not None
+    assert first.request.about == "2"
+    outbox.put(("job", "a"), request("3"), 0)
+    assert outbox.take(0) is None
+    outbox.settle(first, DELIVERED, 1)
+    second = outbox.take(1)
+    assert second is not None
+    assert second.request.about == "3"
+    outbox.settle(second, DELIVERED, 1)
+    assert len(outbox) == 0
+
+
+def test_a_failed_request_gives_way_to_a_newer_one() -> None:
+    outbox = box()
+    outbox.put(("job", "a"), request("1"), 0)
+    first = outbox.take(0)
+    assert first is not None
+    outbox.put(("job", "a"), request("2"), 0)
+    outbox.settle(first, Answer(Verdict.RETRY, 500), 0)
+    second = outbox.take(0)
+    assert second is not None
+    assert second.request.about == "2"
+
+
+def test_cloudvision_away_for_a_minute_with_a_thousand_jobs_starting() -> None:
+    outbox = Outbox(random.Random(1).random)
+    service = Service(outbox, lambda now, _: AWAY if now < 60 else DELIVERED)
+    for number in range(1000):
+        outbox.put(("job", str(number)), request("running"), number * 0.05)
+        service.run(number * 0.05)
+    for number in range(500):
+        outbox.put(("job", str(number)), request("completed"), service.now)
+    service.run(60)
+    assert service.attempts < 20  # one at a time asks whether it is back
+    service.run(120)
+    assert {key[1]: bodies for key, bodies in service.accepted.items()} == {
+        str(n): [b"completed" if n < 500 else b"running"] for n in range(1000)
+    }
+    assert service.most_flying <= CONNECTIONS == 8
+    assert len(outbox) == 0
+
+
+def test_retry_after_is_obeyed_for_all() -> None:
+    outbox = box()
+    service = Service(
+        outbox,
+        lambda now, _: DELIVERED if now >= 40 else Answer(Verdict.BUSY, 429, retry_after=40),
+        latency=0,
+    )
+    outbox.put(("job", "a"), request("a"), 0)
+    service.run(39)
+    outbox.put(("job", "b"), request("b"), 39)
+    service.run(39.9)
+    assert service.attempts == 1
+    service.run(60)
+    assert len(service.accepted) == 2
+
+
+def test_a_500_for_one_report_does_not_hold_up_others() -> None:
+    outbox = box()
+    service = Service(outbox, lambda _, p: Answer(Verdict.RETRY, 500) if p.key[1] == "bad" else DELIVERED)
+    outbox.put(("job", "bad"), request("x"), 0)
+    for number in range(100):
+        outbox.put(("job", str(number)), request("x"), 0)
+    service.run(5)
+    assert len(service.accepted) == 100
+
+
+def test_a_refused_report_is_retried_slowly() -> None:
+    outbox = box()
+    service = Service(outbox, lambda now, _: DELIVERED if now > 5000 else Answer(Verdict.REFUSED, 400))
+    outbox.put(("job", "a"), request("x"), 0)
+    service.run(3600)
+    assert 4 <= service.attempts <= 8
+    service.run(4 * 3600)
+    assert len(service.accepted) == 1
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNAUTHORIZED, Verdict.FORBIDDEN])
+def test_what_the_token_stops_goes_when_it_changes(verdict: Verdict) -> None:
+    outbox = box()
+    good = False
+    service = Service(outbox, lambda *_: DELIVERED if good else Answer(verdict, 401))
+    for number in range(20):
+        outbox.put(("job", str(number)), request("x"), 0)
+    service.run(100)
+    assert service.attempts <= 20
+    good = True
+    outbox.token_changed(100)
+    service.run(101)
+    assert len(service.accepted) == 20
+
+
+def test_a_forbidden_node_does_not_stop_jobs() -> None:
+    outbox = box()
+    service = Service(
+        outbox, lambda _, p: Answer(Verdict.FORBIDDEN, 403) if p.key[0] == "node" else DELIVERED
+    )
+    outbox.put(("node", "n"), request("x"), 0)
+    outbox.put(("job", "a"), request("x"), 1)
+    service.run(10)
+    assert list(service.accepted) == [("job", "a")]
+
+
+VERDICTS = st.sampled_from(
+    [Verdict.DELIVERED] * 3 + [Verdict.BUSY, Verdict.RETRY, Verdict.REFUSED, Verdict.FORBIDDEN]
+)
+
+
+@settings(deadline=None)
+@given(
+    puts=st.lists(st.tuples(st.floats(0, 50), st.sampled_from("abc")), max_size=40),
+    verdicts=st.lists(VERDICTS, max_size=40),
+    seed=st.integers(0, 1000),
+)
+def test_whatever_fails_the_newest_is_delivered_last_and_in_order(
+    puts: list[tuple[float, str]], verdicts: list[Verdict], seed: int
+) -> None:
+    outbox = Outbox(random.Random(seed).random)
+    left = list(verdicts)
+    service = Service(outbox, lambda *_: Answer(left.pop()) if left else DELIVERED, latency=0.3)
+    for number, (when, key) in enumerate(sorted(puts)):
+        service.run(when)
+        outbox.put(("job", key), request(f"{number:03}"), when)
+    service.run(10 * 3600.0)
+    assert len(outbox) == 0
+    for key in {key for _, key in puts}:
+        bodies = service.accepted["job", key]
+        numbers = [number for number, (_, k) in enumerate(sorted(puts)) if k == key]
+        assert bodies == sorted(bodies)
+        assert int(bodies[-1]) == numbers[-1]

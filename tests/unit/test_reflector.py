@@ -1,0 +1,236 @@
+"""List-watch (issue: nothing missed, nothing twice), against a scripted API server."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from cvji.kube.client import Api, ApiError
+from cvji.kube.discovery import Resource
+from cvji.kube.reflector import Change, Reflector
+
+JOBS = Resource("batch", "v1", "Job", "jobs")
+Step = Callable[[Mapping[str, str | int]], Any]
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """An object of the test: its name and a value that must be a number."""
+
+    metadata: dict[str, str]
+    value: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.metadata["name"]
+
+
+def thing(name: str, version: int, value: Any = 0) -> dict[str, Any]:
+    return {"metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": str(version)}, "value": value}
+
+
+def page(version: int, *items: dict[str, Any], more: str = "") -> bytes:
+    return json.dumps(
+        {"metadata": {"resourceVersion": str(version), "continue": more}, "items": items}
+    ).encode()
+
+
+def event(kind: str, obj: Mapping[str, Any]) -> bytes:
+    return json.dumps({"type": kind, "object": obj}).encode()
+
+
+class Script:
+    """Answers requests in the order scripted, and stops the reflector after the last."""
+
+    host = "script"
+
+    def __init__(self, *steps: bytes | list[bytes | Exception] | Exception) -> None:
+        self.steps = list(steps)
+        self.asked: list[Mapping[str, str | int]] = []
+        self.stop = threading.Event()
+        self.waited: list[float] = []
+
+    def _next(self, query: Mapping[str, str | int]) -> bytes | list[bytes | Exception]:
+        self.asked.append(dict(query))
+        step = self.steps.pop(0)
+        if not self.steps:
+            self.stop.set()
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def get(self, path: str, query: Mapping[str, str | int]) -> bytes:
+        assert path == "/apis/batch/v1/jobs"
+        return cast("bytes", self._next(query))
+
+    def watch(self, path: str, query: Mapping[str, str | int]) -> Iterator[bytes]:
+        assert path == "/apis/batch/v1/jobs"
+        for line in self._next(query):
+            if isinstance(line, Exception):
+                raise line
+            yield cast("bytes", line)
+
+
+def play(*steps: bytes | list[bytes | Exception] | Exception) -> tuple[list[str], Script, Reflector[Thing]]:
+    """Run a reflector over the script; what it said, in short."""
+    script = Script(*steps)
+    said: list[Change[Thing]] = []
+    reflector = Reflector(
+        cast("Api", script),
+        JOBS,
+        msgspec.json.Decoder(Thing).decode,
+        said.extend,
+        stop=script.stop,
+        clock=lambda: 0.0,
+        jitter=lambda: 0.0,
+    )
+
+    def waited(seconds: float) -> None:
+        script.waited.append(seconds)
+
+    reflector._wait = waited  # type: ignore[method-assign]
+    reflector.run()
+    return (
+        [f"{c.what.value} {c.object.name}={c.object.value}" if c.object else c.what.value for c in said],
+        script,
+        reflector,
+    )
+
+
+def test_pages_then_a_watch_from_the_lists_version() -> None:
+    said, script, _ = play(
+        page(7, thing("a", 3), more="next"),
+        page(7, thing("b", 5)),
+        [
+            event("MODIFIED", thing("a", 9, 1)),
+            event("DELETED", thing("b", 10, 2)),
+            event("ADDED", thing("c", 11)),
+        ],
+    )
+    assert said == ["applied a=0", "applied b=0", "listed", "applied a=1", "deleted b=2", "applied c=0"]
+    assert [query.get("continue") for query in script.asked[:2]] == [None, "next"]
+    assert {**script.asked[2]} | {"timeoutSeconds": 0} == {
+        "watch": "1",
+        "resourceVersion": "7",
+        "allowWatchBookmarks": "true",
+        "timeoutSeconds": 0,
+    }
+    assert 300 <= int(script.asked[2]["timeoutSeconds"]) <= 600
+
+
+def test_a_closed_watch_goes_on_from_the_last_version_seen_bookmarks_included() -> None:
+    said, script, _ = play(
+        page(7),
+        [event("ADDED", thing("a", 8)), event("BOOKMARK", {"metadata": {"resourceVersion": "20"}})],
+        [event("ADDED", thing("b", 21))],
+    )
+    assert said == ["listed", "applied a=0", "applied b=0"]
+    assert script.asked[2]["resourceVersion"] == "20"
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        ApiError(410, "too old"),
+        [event("ERROR", {"kind": "Status", "code": 410, "reason": "Expired"})],
+        [event("ERROR", {"kind": "Status", "reason": "Gone"})],
+    ],
+)
+def test_410_lists_anew_and_tells_what_was_missed(gone: Any) -> None:
+    said, script, _ = play(
+        page(7, thing("a", 3), thing("b", 4), thing("c", 5)),
+        gone,
+        page(30, thing("a", 3), thing("c", 28, 9), thing("d", 29)),
+        [],
+    )
+    assert said[3:] == ["listed", "applied c=9", "applied d=0", "deleted b=0", "listed"]
+    assert "resourceVersion" not in script.asked[2]
+
+
+def test_410_over_and_over_is_no_busy_loop() -> None:
+    again: list[bytes | list[bytes | Exception] | Exception] = [page(7), ApiError(410, "too old")] * 6
+    _, script, _ = play(*again, page(7), [])
+    assert len(script.waited) >= 5
+    assert script.waited == sorted(script.waited)
+
+
+def test_a_watch_that_ends_at_once_is_no_busy_loop() -> None:
+    _, script, _ = play(page(7), [], [], [], [])
+    assert len(script.waited) == 4
+
+
+def test_the_list_expiring_between_two_pages_begins_anew_and_loses_nothing() -> None:
+    said, _, _ = play(
+        page(7, thing("a", 3), more="next"), ApiError(410, "continue too old"), page(9, thing("b", 5)), []
+    )
+    assert said == ["applied a=0", "applied b=0", "deleted a=0", "listed"]
+
+
+def test_a_failing_list_forgets_nothing() -> None:
+    said, _, _ = play(
+        page(7, thing("a", 3)),
+        ApiError(410, ""),
+        page(9, more="next"),
+        ApiError(500, "etcd"),
+        page(9, thing("a", 3)),
+        [],
+    )
+    assert said == ["applied a=0", "listed", "listed"]
+
+
+def test_an_object_that_cannot_be_read_is_said_once_and_is_not_deleted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said, _, reflector = play(
+        page(7, thing("a", 3, 1), thing("b", 4)),
+        [event("MODIFIED", thing("a", 8, "no number")), event("MODIFIED", thing("a", 9, "still none"))],
+        ApiError(410, ""),
+        page(20, thing("a", 9, "still none"), thing("b", 4)),
+        [event("MODIFIED", thing("a", 21, 2)), event("DELETED", thing("a", 22, "odd"))],
+    )
+    assert said == ["applied a=1", "applied b=0", "listed", "listed", "applied a=2", "deleted a=2"]
+    warnings = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
+    assert warnings == ["jobs.batch a is passed over: Expected `int`, got `str` - at `$.value`"]
+    assert reflector.state.decode_failures == 3
+
+
+def test_an_object_without_a_name_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    nameless = {"metadata": {"uid": "u1", "resourceVersion": "4"}, "value": "x"}
+    said, _, _ = play(
+        page(7, nameless, thing("b", 4)), [event("ADDED", {"value": "x"}), b'{"type":"ADDED","object":3}']
+    )
+    assert said == ["applied b=0", "listed"]
+    assert "jobs.batch without a name (uid u1) is passed over" in caplog.text
+    assert "uid missing too" in caplog.text
+
+
+@pytest.mark.parametrize("broken", [b'{"type":"MODIFIED","obj', b"<html>", b"[]", b"\xff\xfe"])
+def test_a_line_cut_short_resumes_from_the_last_whole_event(broken: bytes) -> None:
+    said, script, _ = play(page(7), [event("ADDED", thing("a", 8)), broken], [event("ADDED", thing("b", 9))])
+    assert said == ["listed", "applied a=0", "applied b=0"]
+    assert script.asked[2]["resourceVersion"] == "8"
+
+
+def test_forbidden_is_said_once_and_asked_slowly(caplog: pytest.LogCaptureFixture) -> None:
+    said, script, _ = play(ApiError(403, "no"), ApiError(403, "no"), page(7, thing("a", 3)), [])
+    assert said == ["lost", "applied a=0", "listed"]
+    assert min(script.waited[:2]) >= 30
+    assert caplog.text.count("HTTP 403: no") == 1
+
+
+def test_no_longer_served_ends_it_and_keeps_what_was_known() -> None:
+    script_end = page(9)
+    said, script, reflector = play(
+        page(7, thing("a", 3)), ApiError(410, ""), ApiError(404, "gone"), script_end
+    )
+    assert said == ["applied a=0", "listed", "lost"]
+    assert script.steps == [script_end]
+    assert reflector._known
+
+
+def test_a_kind_whose_list_keeps_failing_does_not_hold_up_the_rest() -> None:
+    said, script, _ = play(*[ApiError(500, "conversion webhook")] * 8, page(7), [])
+    assert said == ["lost", "listed"]
+    assert script.waited[:8] == sorted(script.waited[:8])
