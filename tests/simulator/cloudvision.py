@@ -104,10 +104,8 @@ def check_job(job: Job) -> None:
     if isinstance(job.interfaces, Values):
         _check_macs(job.interfaces.values)
     start = _time(job.start_time)
-    _need(
-        (job.end_time is msgspec.UNSET) == (job.state == "JOB_STATE_RUNNING"),
-        "end_time in terminal states only",
-    )
+    running = job.state == "JOB_STATE_RUNNING"
+    _need((job.end_time is msgspec.UNSET) == running, "end_time in terminal states only")
     if isinstance(job.end_time, str):
         _need(_time(job.end_time) >= start, "end_time is before start_time")
 
@@ -124,7 +122,7 @@ def check_node(node: Node) -> None:
 
 
 class CloudVisionSimulator(SimulatedServer):
-    """A receiver over TLS with its own CA. Holds what it accepted in `jobs` and `nodes`, newest state per key."""
+    """A receiver over TLS with its own CA; `jobs` and `nodes` hold the newest accepted state per key."""
 
     def __init__(self, token: str = "secret-token-of-the-simulator") -> None:
         self.token = token
@@ -143,7 +141,7 @@ class CloudVisionSimulator(SimulatedServer):
         self._folder.cleanup()
 
     def wait_for(self, condition: Callable[[], object], timeout: float = 20.0) -> None:
-        """Return once `condition` holds, looked at after every request. Raises AssertionError if it never does."""
+        """Return once `condition` holds, looked at after every request. AssertionError if it never does."""
         deadline = time.monotonic() + timeout
         with self.lock:
             while not condition():

@@ -79,7 +79,7 @@ class Stored(msgspec.Struct):
     raw: bytes
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """An error answer."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
@@ -259,7 +259,7 @@ class KubernetesSimulator(SimulatedServer):
     # --- requests -----------------------------------------------------------------------------------
 
     def discovery(self, path: str) -> Object:
-        """A discovery document. Raises Refusal."""
+        """A discovery document. Raises RefusalError."""
         parts = path.strip("/").split("/")
         kinds = list(self._kinds.values())
         if path == "/version":
@@ -279,7 +279,7 @@ class KubernetesSimulator(SimulatedServer):
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
         here = [k for k in kinds if k.api_version == "/".join(parts[1:])]
         if not here or len(parts) > 3:
-            raise Refusal(404, "NotFound", "the server could not find the requested resource")
+            raise RefusalError(404, "NotFound", "the server could not find the requested resource")
         resources = []
         for kind in here:
             entry = {"name": kind.plural, "kind": kind.kind, "namespaced": kind.namespaced, "verbs": ["list"]}
@@ -287,19 +287,19 @@ class KubernetesSimulator(SimulatedServer):
         return {"kind": "APIResourceList", "groupVersion": "/".join(parts[1:]), "resources": resources}
 
     def check(self, kind: Kind, verb: str) -> None:
-        """Count the request; raise Refusal where it is forbidden."""
+        """Count the request; raise RefusalError where it is forbidden."""
         self.counts[f"{verb} {kind.plural}"] += 1
         if (kind.group, kind.plural, verb) in self._forbidden:
             place = f'resource "{kind.plural}" in API group "{kind.group}"'
-            raise Refusal(403, "Forbidden", f"{kind.plural} is forbidden: cannot {verb} {place}")
+            raise RefusalError(403, "Forbidden", f"{kind.plural} is forbidden: cannot {verb} {place}")
 
     def page(self, kind: Kind, namespace: str, query: Mapping[str, str]) -> bytes:
-        """One page of a list. Raises Refusal."""
+        """One page of a list. Raises RefusalError."""
         with self.lock:
             token = query.get("continue", "")
             if token:
                 if token not in self._pages:
-                    raise Refusal(410, "Expired", "The provided continue parameter is too old")
+                    raise RefusalError(410, "Expired", "The provided continue parameter is too old")
                 items = self._pages.pop(token)
                 version = int(base64.b64decode(token).decode().split(":")[0])
             else:
@@ -323,16 +323,16 @@ class KubernetesSimulator(SimulatedServer):
         return start + b",".join(items[:limit]) + b"]}"
 
     def write(self, kind: Kind, verb: str, key: Key, status: bool, body: Object, *, apply: bool) -> Object:
-        """Create, update or patch as a client asks. Raises Refusal."""
+        """Create, update or patch as a client asks. Raises RefusalError."""
         with self.lock:
             old = self._objects.get(key)
             if verb == "create" and old:
-                raise Refusal(409, "AlreadyExists", f'{kind.plural} "{key[3]}" already exists')
+                raise RefusalError(409, "AlreadyExists", f'{kind.plural} "{key[3]}" already exists')
             if verb != "create" and not old and (status or not apply):
-                raise Refusal(404, "NotFound", f'{kind.plural} "{key[3]}" not found')
+                raise RefusalError(404, "NotFound", f'{kind.plural} "{key[3]}" not found')
             asked = (body.get("metadata") or {}).get("resourceVersion")
             if old and asked and asked != old.object["metadata"]["resourceVersion"]:
-                raise Refusal(409, "Conflict", f'{kind.plural} "{key[3]}": the object has been modified')
+                raise RefusalError(409, "Conflict", f'{kind.plural} "{key[3]}": the object has been modified')
             before = copy.deepcopy(old.object) if old else {}
             after = merge(copy.deepcopy(before), body) if verb == "patch" else body
             if status:
@@ -363,7 +363,7 @@ class KubernetesSimulator(SimulatedServer):
                     return None
                 if not self.stalled:
                     if version < self._compacted:
-                        gone = Refusal(410, "Expired", "too old resource version")
+                        gone = RefusalError(410, "Expired", "too old resource version")
                         return b'{"type":"ERROR","object":%s}\n' % gone.body(), -1
                     log = self._log.get((kind.group, kind.plural), [])
                     start = next((i for i in range(len(log), 0, -1) if log[i - 1][0] <= version), 0)
@@ -395,7 +395,7 @@ class KubernetesSimulator(SimulatedServer):
             namespace, rest = rest[1], rest[2:]
         kind = self._kinds.get((group, rest[0]))
         if kind is None:
-            raise Refusal(404, "NotFound", "the server could not find the requested resource")
+            raise RefusalError(404, "NotFound", "the server could not find the requested resource")
         return kind, namespace, rest[1] if len(rest) > 1 else "", len(rest) > 2 and rest[2] == "status"
 
 
@@ -435,7 +435,7 @@ class _Handler(Handler):
         try:
             token = self.headers.get("Authorization", "").partition(" ")[2]
             if simulator.token and token != simulator.token:
-                raise Refusal(401, "Unauthorized", "Unauthorized")
+                raise RefusalError(401, "Unauthorized", "Unauthorized")
             url = urlsplit(self.path)
             query = dict(parse_qsl(url.query))
             found = simulator.find(url.path)
@@ -443,7 +443,7 @@ class _Handler(Handler):
                 self._watch(found[0], found[1], query)
                 return
             answer = self._answer(url.path, found, query, body)
-        except Refusal as refusal:
+        except RefusalError as refusal:
             self.answer(refusal.code, refusal.body())
             return
         if fault is not None:
@@ -469,7 +469,7 @@ class _Handler(Handler):
             with simulator.lock:
                 stored = simulator._objects.get((kind.group, kind.plural, namespace, name))
                 if stored is None:
-                    raise Refusal(404, "NotFound", f'{kind.plural} "{name}" not found')
+                    raise RefusalError(404, "NotFound", f'{kind.plural} "{name}" not found')
                 if verb == "delete":
                     simulator.delete(kind.group, kind.plural, namespace, name)
                 return stored.raw

@@ -31,6 +31,7 @@ class Handler(BaseHTTPRequestHandler):
     """What both simulators' request handlers share."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     simulator: Any
 
     def log_message(self, *args: object) -> None:

@@ -1,0 +1,139 @@
+"""The command line as a user meets it: wrong settings, dry runs, proxies, secrets."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.kit import Program, Stage, stamp
+from tests.simulator.objects import ended, job, pod
+from tests.simulator.proxy import ConnectProxy
+
+GOOD = {"LOCATION": "lab", "API_SERVER": "127.0.0.1:1", "API_TOKEN": "s3cret", "KUBECONFIG": "good.yaml"}
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    config = {
+        "current-context": "c",
+        "contexts": [context],
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    (tmp_path / "good.yaml").write_text(json.dumps(config))
+    (tmp_path / "no-context.yaml").write_text(json.dumps(config | {"current-context": "other"}))
+    (tmp_path / "list.yaml").write_text("[]")
+    (tmp_path / "broken.yaml").write_text("a: [b")
+    (tmp_path / "binary.yaml").write_bytes(b"\x00\xff")
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "two-lines").write_text("s3cret\nmore\n")
+    (tmp_path / "not-a-ca.pem").write_text("hello")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "says"),
+    [
+        ({"LOCATION": ""}, [], "LOCATION is not set"),
+        ({"LOCATION": "  "}, [], "LOCATION is not set"),
+        ({"API_SERVER": ""}, [], "API_SERVER is not set"),
+        ({"API_SERVER": "https://cv/"}, [], "API_SERVER must be host or host:port"),
+        ({"API_TOKEN": ""}, [], "no API token"),
+        ({"API_TOKEN": "s3cret and more"}, [], "API_TOKEN holds characters that no token has"),
+        ({"API_TOKEN_FILE": "absent"}, [], "API_TOKEN_FILE absent cannot be read: No such file"),
+        ({"API_TOKEN_FILE": "."}, [], "API_TOKEN_FILE . cannot be read: Is a directory"),
+        ({"API_TOKEN_FILE": "empty"}, [], "API_TOKEN_FILE empty is empty"),
+        ({"API_TOKEN_FILE": "two-lines"}, [], "API_TOKEN_FILE two-lines holds characters"),
+        ({"API_CA_FILE": "absent"}, [], "API_CA_FILE absent cannot be used"),
+        ({"API_CA_FILE": "not-a-ca.pem"}, [], "API_CA_FILE not-a-ca.pem cannot be used"),
+        ({"JOBCONFIG_MODE": "nic"}, [], "JOBCONFIG_MODE is 'nic': it must be one of interface, node"),
+        ({"NODECONFIG_MODE": "x"}, [], "must be one of disabled, discovery, sriovoperator"),
+        ({"NODE_INTERFACE_TYPE": "x"}, [], "must be one of all, pf, vf"),
+        ({"JOB_OWNER": "x"}, [], "must be one of root, direct"),
+        ({"LOG_LEVEL": "x"}, [], "must be one of debug, info, warning, error"),
+        ({"LOG_FORMAT": "x"}, [], "must be one of text, json"),
+        ({"JOB_KINDS": "Job"}, [], "'Job' must be GROUP/KIND"),
+        ({"STABILITY_DELAY": "soon"}, [], "STABILITY_DELAY: 'soon' is not a duration"),
+        ({"START_MAX_WAIT": "-1"}, [], "START_MAX_WAIT: '-1' is not a duration"),
+        ({"NAMESPACE": "A b"}, [], "NAMESPACE: 'A b' is not the name of a namespace"),
+        (
+            {"API_INSECURE_SKIP_VERIFY": "maybe"},
+            [],
+            "API_INSECURE_SKIP_VERIFY'): Input should be a valid boolean",
+        ),
+        ({"KUBECONFIG": "absent.yaml"}, [], "KUBECONFIG absent.yaml does not exist"),
+        ({"KUBECONFIG": "list.yaml"}, [], "KUBECONFIG list.yaml is not a kubeconfig"),
+        ({"KUBECONFIG": "broken.yaml"}, [], "KUBECONFIG broken.yaml is not YAML"),
+        ({"KUBECONFIG": "binary.yaml"}, [], "KUBECONFIG binary.yaml is not"),
+        ({"KUBECONFIG": "no-context.yaml"}, [], "Kubernetes credentials: "),
+        ({"KUBE_CONTEXT": "absent"}, [], "Kubernetes credentials: "),
+        ({"KUBECONFIG": "", "HOME": "/nonexistent"}, [], "~/.kube/config does not exist"),
+        ({}, ["--api-token", "s3cret"], "No such option: --api-token"),
+        ({}, ["surplus"], "unexpected extra argument"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_exit_2(
+    workplace: Path, change: dict[str, str], arguments: list[str], says: str
+) -> None:
+    env = {name: value for name, value in {**GOOD, **change}.items() if value}
+    program = Program("informer", *arguments, env=env, folder=workplace)
+    assert program.process.wait(20) == 2
+    lines = program.log.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("cvji: ")
+    assert says in lines[0]
+    assert "s3cret" not in program.log.replace("--api-token", "")
+    assert program.out.read_text() == ""
+
+
+def test_help_and_version(workplace: Path) -> None:
+    for arguments, says in (
+        (["--help"], "informer"),
+        (["--version"], "cvji 0."),
+        (["informer", "-h"], "LOCATION"),
+    ):
+        program = Program(*arguments, env={}, folder=workplace)
+        assert program.process.wait(20) == 0
+        assert says in program.out.read_text()
+        assert program.log == ""
+
+
+def test_dry_run_sends_nothing_and_prints_each_report_as_a_line(simulated: Stage) -> None:
+    program = simulated.informer("--dry-run", API_SERVER="", API_TOKEN="", LOG_FORMAT="json")
+    made = simulated.cluster.create(job("ray.io", "RayJob", "a"))
+    simulated.cluster.run_pod(pod("a-0", made, "02:00:00:00:00:01"))
+    program.wait_for(lambda: program.out.read_text().count("\n") == 1)
+    simulated.cluster.set_status(made, ended("ray.io", "RayJob", "CANCELLED", stamp(-5), stamp()) or {})
+    program.wait_for(lambda: program.out.read_text().count("\n") == 2)
+    first, second = (json.loads(line) for line in program.out.read_text().splitlines())
+    assert first["method"] == "POST"
+    assert first["body"]["state"] == "JOB_STATE_RUNNING"
+    assert second["body"]["state"] == "JOB_STATE_CANCELLED"
+    assert program.stop() == 0
+    assert simulated.cloudvision.requests == []
+    assert all(json.loads(line)["message"] for line in program.log.splitlines())
+
+
+def test_the_token_is_nowhere_to_be_seen(simulated: Stage) -> None:
+    program = simulated.informer(LOG_LEVEL="debug")
+    made = simulated.cluster.create(job("ray.io", "RayJob", "a"))
+    simulated.cluster.run_pod(pod("a-0", made, "02:00:00:00:00:01"))
+    simulated.wait_for_states("a", "RUNNING")
+    arguments = Path(f"/proc/{program.process.pid}/cmdline").read_bytes().decode()
+    assert program.stop() == 0
+    assert simulated.cloudvision.token not in program.log + arguments
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_proxies_by_environment(simulated: Stage, skipped: bool) -> None:
+    with ConnectProxy("user", "pr0xy-pass") as proxy:
+        no_proxy = "127.0.0.1" if skipped else ""
+        url = f"http://user:pr0xy-pass@{proxy.address}"
+        program = simulated.informer(HTTPS_PROXY=url, NO_PROXY=no_proxy)
+        made = simulated.cluster.create(job("ray.io", "RayJob", "a"))
+        simulated.cluster.run_pod(pod("a-0", made, "02:00:00:00:00:01"))
+        simulated.wait_for_states("a", "RUNNING")
+        assert (proxy.tunnels == 0) == skipped
+        assert "pr0xy-pass" not in program.log
