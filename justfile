@@ -1,22 +1,29 @@
 # Tools that `pip install --target .tools` put here come first; everything else comes from uv.lock.
 export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
-export PYTHONPATH := ""
 run := "uv run --frozen -q"
 
 # what there is to do
 help:
     @just --list --unsorted
 
-# every check and test of the working tree
+# the informer between a simulated cluster and a simulated CloudVision, in a live table
+demo:
+    @{{run}} python -m tests.demo
+
+# every check and test that needs nothing but this machine
 test *ARGS: lint
     {{run}} pytest -n auto {{ARGS}}
 
+# the tests against a real kube-apiserver: built with Go, or yours in CVJI_TEST_KUBECONFIG
+test-cluster *ARGS:
+    {{run}} pytest -m cluster {{ARGS}}
+
 # format, lint, types, floors
 lint:
-    {{run}} ruff format --check .
-    {{run}} ruff check .
-    {{run}} mypy
-    {{run}} lint-imports
+    {{run}} ruff format --check -q .
+    {{run}} ruff check -q .
+    {{run}} mypy --no-error-summary
+    {{run}} lint-imports --no-logo
 
 # put the code into the project's format
 fmt:

@@ -61,7 +61,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (
             {"API_INSECURE_SKIP_VERIFY": "maybe"},
             [],
-            "API_INSECURE_SKIP_VERIFY'): Input should be a valid boolean",
+            "Input should be a valid boolean",
         ),
         ({"KUBECONFIG": "absent.yaml"}, [], "KUBECONFIG absent.yaml does not exist"),
         ({"KUBECONFIG": "list.yaml"}, [], "KUBECONFIG list.yaml is not a kubeconfig"),
