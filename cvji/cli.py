@@ -13,7 +13,6 @@ from cvji.settings import (
     LogFormat,
     LogLevel,
     NodeConfigMode,
-    NodeInterfaceType,
     SettingsError,
     duration,
     host_port,
@@ -93,7 +92,7 @@ def informer(
             env="NODECONFIG_MODE",
             help="Where node inventory comes from: disabled|discovery|sriovoperator.",
         ),
-    ] = "disabled",
+    ] = "discovery",
     node_interface_type: Annotated[
         str,
         _option(
@@ -151,6 +150,7 @@ def informer(
         cloudvision = CloudVision(host_port(api_server, "API_SERVER"), api_ca_file, insecure)
     from cvji import informer as command
     from cvji.jobs.tracker import Mode, OwnerPolicy
+    from cvji.nodes.inventory import InterfaceType
 
     settings = command.Settings(
         location=location.strip(),
@@ -164,7 +164,7 @@ def informer(
         stability_delay=_duration(stability_delay, "STABILITY_DELAY"),
         start_max_wait=_duration(start_max_wait, "START_MAX_WAIT"),
         nodeconfig_mode=_one_of(NodeConfigMode, nodeconfig_mode, "NODECONFIG_MODE"),
-        node_interface_type=_one_of(NodeInterfaceType, node_interface_type, "NODE_INTERFACE_TYPE"),
+        node_interface_type=_one_of(InterfaceType, node_interface_type, "NODE_INTERFACE_TYPE"),
         context=context,
         rediscover=_duration(kind_retry, "KIND_RETRY"),
     )

@@ -18,20 +18,35 @@ import msgspec
 
 from cvji.cloudvision.client import Answer, Client, Token, Verdict
 from cvji.cloudvision.outbox import Delivery, Parcel
-from cvji.cloudvision.payloads import Request, job_config, post_job
+from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
 from cvji.jobs.allocation import Claim, Pod, read_claim, read_pod
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.report import JobReport
-from cvji.jobs.tracker import Applied, Deleted, KindWatched, Mode, OwnerPolicy, Policy, Problem, Tracker
+from cvji.jobs.tracker import (
+    Applied,
+    Deleted,
+    KindWatched,
+    Mode,
+    NodeNics,
+    OwnerPolicy,
+    Policy,
+    Problem,
+    Tracker,
+)
 from cvji.kube.client import Api
 from cvji.kube.discovery import PODS, Resource
 from cvji.kube.reflector import Change, Happened
 from cvji.kube.watches import REDISCOVER, Wanted, Watches
-from cvji.settings import CloudVision, NodeConfigMode, NodeInterfaceType
+from cvji.nodes.inventory import InterfaceType, Inventory, NodeReport, NodeState, read_node_state
+from cvji.settings import CloudVision, NodeConfigMode
 from cvji.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+NODE_STATES = {
+    NodeConfigMode.DISCOVERY: ("cloudvision.arista.io", "NodeInterfaceState"),
+    NodeConfigMode.SRIOVOPERATOR: ("sriovnetwork.openshift.io", "SriovNetworkNodeState"),
+}
 QUEUE_BATCHES = 1000  # beyond this the watches are read no further: the API server holds the rest
 BURST = 2000  # changes taken in before jobs are judged, so that reports are not held up by a flood
 DRAIN = 20.0  # seconds; Kubernetes gives 30 between SIGTERM and SIGKILL
@@ -50,8 +65,8 @@ class Settings(msgspec.Struct, frozen=True):
     extra_kinds: tuple[tuple[str, str], ...] = ()
     stability_delay: float = 5.0
     start_max_wait: float = 60.0
-    nodeconfig_mode: NodeConfigMode = NodeConfigMode.DISABLED
-    node_interface_type: NodeInterfaceType = NodeInterfaceType.ALL
+    nodeconfig_mode: NodeConfigMode = NodeConfigMode.DISCOVERY
+    node_interface_type: InterfaceType = InterfaceType.ALL
     context: str = ""
     rediscover: float = REDISCOVER
 
@@ -97,12 +112,15 @@ class Informer:
             Policy(settings.mode, settings.owner, settings.stability_delay, settings.start_max_wait),
             self._problem,
         )
+        self._inventory = Inventory()
         # Several namespaces are watched as all, since each would need a watch of its own for each kind.
         self._namespaces = frozenset(settings.namespaces) if len(settings.namespaces) > 1 else frozenset()
         namespace = settings.namespaces[0] if len(settings.namespaces) == 1 else ""
         wanted = {kind.key: Wanted(partial(registry.read, kind), namespace) for kind in registry}
         wanted["", "Pod"] = Wanted(partial(read_pod, registry), namespace)
         wanted["resource.k8s.io", "ResourceClaim"] = Wanted(read_claim, namespace)
+        if state := NODE_STATES.get(settings.nodeconfig_mode):
+            wanted[state] = Wanted(partial(read_node_state, settings.node_interface_type))
         self.watches = Watches(
             api,
             wanted,
@@ -169,12 +187,18 @@ class Informer:
             self.synced = True
             log.info("all kinds are listed; reporting from now on")
 
-    def _change(self, change: Change[Job | Pod | Claim], now: float) -> None:
+    def _change(self, change: Change[Job | Pod | Claim | NodeState], now: float) -> None:
         found = change.object
         if found is None:
             key = (change.resource.group, change.resource.kind)
             (self._awaited or set()).discard(change.resource)
             self._tracker.apply(KindWatched(key, change.what is Happened.LISTED), now)
+        elif isinstance(found, NodeState):
+            applied = change.what is Happened.APPLIED
+            report = (self._inventory.apply if applied else self._inventory.remove)(found)
+            if report is not None:
+                self._report_node(report)
+            self._tracker.apply(NodeNics(found.node, self._inventory.fabric(found.node)), now)
         elif not self._namespaces or found.namespace in self._namespaces:
             event = Applied(found) if change.what is Happened.APPLIED else Deleted(found)
             self._tracker.apply(event, now)
@@ -195,6 +219,15 @@ class Informer:
         )
         config = job_config(report, location=self._settings.location, nodes=self._settings.mode is Mode.NODE)
         self._deliver.put(("job", report.id), post_job(config), report)
+
+    def _report_node(self, report: NodeReport) -> None:
+        log.info("node %s has %d NICs", report.node, len(report.nics))
+        request = (
+            post_node(node_config(report, location=self._settings.location))
+            if report.nics
+            else delete_node(report.node)
+        )
+        self._deliver.put(("node", report.node), request, report)
 
 
 def run(settings: Settings) -> int:

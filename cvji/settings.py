@@ -18,14 +18,6 @@ class NodeConfigMode(Enum):
     SRIOVOPERATOR = "sriovoperator"
 
 
-class NodeInterfaceType(Enum):
-    """NODE_INTERFACE_TYPE: which of a node's NICs are reported."""
-
-    ALL = "all"
-    PF = "pf"
-    VF = "vf"
-
-
 class LogFormat(Enum):
     """LOG_FORMAT."""
 

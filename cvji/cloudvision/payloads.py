@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from cvji.jobs.report import JobReport
+from cvji.nodes.inventory import NodeReport
 
 JOB_CONFIG = "/api/resources/computejob/v1/JobConfig"
 NODE_CONFIG = "/api/resources/computejob/v1/NodeConfig"
@@ -92,6 +93,14 @@ def job_config(report: JobReport, *, location: str, nodes: bool, tenant: bool = 
         nodes=values if nodes else None,
         type=TENANT if tenant else None,
     )
+
+
+def node_config(report: NodeReport, *, location: str) -> NodeConfig:
+    """The payload for a node that has NICs."""
+    nics = tuple(
+        DataInterface(nic.name, nic.mac, Values(nic.ips) if nic.ips else None) for nic in report.nics
+    )
+    return NodeConfig(Key(report.node), location, report.node, DataInterfaces(nics))
 
 
 def post_job(config: JobConfig) -> Request:

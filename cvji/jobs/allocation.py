@@ -3,38 +3,18 @@
 Turns wire objects into the compact records the tracker keeps. Knows no job and no time.
 """
 
-import re
 from datetime import datetime
 
 import msgspec
 
 from cvji.jobs.kinds import Registry
 from cvji.kube.objects import ClaimObject, PodObject, PodStatus, known_time
+from cvji.macs import ethernet_mac, infiniband_address
 
 # The API server refuses more than 256 KiB of annotations in all (apimachinery TotalAnnotationSizeLimitB).
 ANNOTATION_LIMIT = 256 * 1024
 POD = msgspec.json.Decoder(PodObject)
 CLAIM = msgspec.json.Decoder(ClaimObject)
-
-_MAC = re.compile(r"[0-9a-f]{2}(?:([:-])[0-9a-f]{2})(?:\1[0-9a-f]{2}){4}", re.ASCII)
-_INFINIBAND = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){19}", re.ASCII)
-
-
-def ethernet_mac(text: str) -> str | None:
-    """A 48-bit Ethernet address as CloudVision finds switch ports by it: lower case, colons; else None.
-
-    Upper case and dashes are accepted; the all-zero address, which drivers use for "not set", is not.
-    """
-    mac = text.strip().lower()
-    if not _MAC.fullmatch(mac):
-        return None
-    mac = mac.replace("-", ":")
-    return None if mac == "00:00:00:00:00:00" else mac
-
-
-def infiniband_address(text: str) -> bool:
-    """Whether this is a 20-byte IPoIB hardware address: sound, and of no use on an Ethernet switch."""
-    return _INFINIBAND.fullmatch(text.strip().lower()) is not None
 
 
 class NetworkStatus(msgspec.Struct, frozen=True, gc=False):

@@ -218,6 +218,44 @@ class JobObject(Wire, Generic[StatusT]):
     status: StatusT | None = None
 
 
+# --- nodes ------------------------------------------------------------------------------------------
+
+
+class NodeVf(Wire):
+    """A virtual function in a node state; what is not known of it while a pod has it is absent."""
+
+    name: Short = ""
+    mac: Short = ""
+    ip: Short = ""
+    ips: list[Short] | None = None
+    pci_address: Short = ""
+
+
+class NodeInterface(Wire):
+    """A NIC in a node state: the fields that NodeInterfaceState and SriovNetworkNodeState have in common."""
+
+    name: Short = ""
+    mac: Short = ""
+    ip: Short = ""
+    ips: list[Short] | None = None
+    pci_address: Short = ""
+    rdma_device: Short = ""
+    vfs: list[NodeVf] | None = msgspec.field(name="Vfs", default=None)
+
+
+class NodeStateStatus(Wire):
+    """Status of a node state."""
+
+    interfaces: list[NodeInterface] | None = None
+
+
+class NodeStateObject(Wire):
+    """cloudvision.arista.io NodeInterfaceState, or sriovnetwork.openshift.io SriovNetworkNodeState."""
+
+    metadata: Metadata
+    status: NodeStateStatus | None = None
+
+
 # --- lists, watches, errors -------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvji.jobs.allocation import ethernet_mac, infiniband_address, multus_macs
+from cvji.jobs.allocation import multus_macs
+from cvji.macs import ethernet_mac, infiniband_address
 
 INFINIBAND = ":".join(["20"] * 20)
 

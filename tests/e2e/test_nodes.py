@@ -1,0 +1,83 @@
+"""Node states in Kubernetes are NodeConfigs in CloudVision."""
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.kit import Stage
+from tests.simulator.kubernetes import NODE_KINDS, KubernetesSimulator
+from tests.simulator.objects import Object, job, pod
+
+DISCOVERY, OPERATOR = ((f"{group}/{version}", kind) for group, version, kind, _ in NODE_KINDS)
+
+
+def node_state(api: str, kind: str, node: str, *macs: str, **extra: Any) -> Object:
+    interfaces = [
+        {"name": f"rail{n}", "mac": mac, "pciAddress": f"0000:{n:02x}:00.0", **extra}
+        for n, mac in enumerate(macs)
+    ]
+    meta = {"name": node, "namespace": "cloudvision"}
+    return {"apiVersion": api, "kind": kind, "metadata": meta, "status": {"interfaces": interfaces}}
+
+
+def create(stage: Stage, obj: Object) -> Object:
+    return stage.cluster.create({**obj, "status": {}}, obj["status"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("discovery", DISCOVERY), ("sriovoperator", OPERATOR)],
+    ids=["discovery", "sriovoperator"],
+)
+def test_sent_at_first_sight_on_change_and_removed(stage: Stage, mode: str, kind: tuple[str, str]) -> None:
+    cloudvision = stage.cloudvision
+    first = create(stage, node_state(*kind, "n1", "02:00:00:00:00:01"))
+    stage.informer(NODECONFIG_MODE=mode)
+    second = create(stage, node_state(*kind, "n2", "02:00:00:00:00:02"))
+    cloudvision.wait_for(lambda: set(cloudvision.nodes) == {"n1", "n2"})
+    stage.cluster.patch(second, {"metadata": {"labels": {"touched": "yes"}}})
+    stage.cluster.set_status(first, node_state(*kind, "n1", "02:00:00:00:00:03")["status"])
+    cloudvision.wait_for(lambda: len(cloudvision.node_history["n1"]) == 2)
+    stage.cluster.delete(second)
+    cloudvision.wait_for(lambda: set(cloudvision.nodes) == {"n1"})
+    assert cloudvision.nodes["n1"]["data_interfaces"] == {
+        "values": [{"name": "rail0", "mac_address": "02:00:00:00:00:03"}]
+    }
+    assert len(cloudvision.node_history["n2"]) == 2
+
+
+def test_the_crd_may_come_later_and_a_delete_never_overtakes_a_send(
+    kubernetes: KubernetesSimulator, simulated: Stage
+) -> None:
+    cloudvision = simulated.cloudvision
+    kubernetes.unserve("cloudvision.arista.io", "nodeinterfacestates")
+    simulated.informer()
+    kubernetes.serve(*NODE_KINDS[0])
+    cloudvision.delay = 0.3
+    made = create(simulated, node_state(*DISCOVERY, "n1", "02:00:00:00:00:01"))
+    cloudvision.wait_for(lambda: cloudvision.node_history.get("n1") is not None or cloudvision.requests)
+    simulated.cluster.delete(made)
+    cloudvision.wait_for(lambda: cloudvision.node_history.get("n1", [0])[-1] is None)
+    assert cloudvision.nodes == {}
+
+
+def test_a_host_network_job_holds_its_nodes_rails(stage: Stage) -> None:
+    cluster = stage.cluster
+    stage.informer()
+    states = {}
+    for number in range(4):
+        obj = node_state(
+            *DISCOVERY, f"h{number}", f"02:00:00:00:01:{number:02x}", f"02:00:00:00:02:{number:02x}"
+        )
+        obj["status"]["interfaces"][0]["rdmaDevice"] = "mlx5_0"
+        states[number] = create(stage, obj)
+    made = cluster.create(job("kubeflow.org", "MPIJob", "host"))
+    for number in range(3):
+        cluster.run_pod(pod(f"host-{number}", made, node=f"h{number}", hostNetwork=True))
+    (entry,) = stage.wait_for_states("host", "RUNNING")
+    assert entry["interfaces"]["values"] == [f"02:00:00:00:01:{number:02x}" for number in range(3)]
+    changed = node_state(*DISCOVERY, "h1", "02:00:00:00:01:99")
+    cluster.set_status(states[1], changed["status"])
+    entry = stage.wait_for_states("host", "RUNNING", "RUNNING")[-1]
+    assert "02:00:00:00:01:99" in entry["interfaces"]["values"]
+    assert len(entry["interfaces"]["values"]) == 3

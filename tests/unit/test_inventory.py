@@ -1,0 +1,116 @@
+"""Node states become NodeConfigs (design 2.5): what is said, and when."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from cvji.cloudvision.payloads import delete_node, node_config, post_node
+from cvji.nodes.inventory import InterfaceType, Inventory, NodeReport, NodeState, read_node_state
+
+PFS: list[dict[str, Any]] = [
+    {
+        "name": "ens1f0",
+        "mac": "02:00:00:00:01:00",
+        "pciAddress": "0000:3b:00.0",
+        "totalvfs": 16,
+        "numVfs": 2,
+        "Vfs": [
+            {"name": "ens1f0v1", "mac": "02:00:00:00:01:12", "pciAddress": "0000:3b:00.3"},
+            {"mac": "02-00-00-00-01-11", "pciAddress": "0000:3b:00.2", "vfID": 0},
+            {"pciAddress": "0000:3b:00.4"},
+        ],
+    },
+    {"name": "eno1", "mac": "02:00:00:00:00:0A", "pciAddress": "0000:19:00.0"},
+    {"name": "ib0", "mac": ":".join(["80"] * 20)},
+]
+
+
+def state(
+    interfaces: Any = None, chosen: InterfaceType = InterfaceType.ALL, node: str = "n1", uid: str = "u"
+) -> NodeState:
+    raw = {
+        "metadata": {"name": node, "namespace": "cloudvision", "uid": uid},
+        "status": {"interfaces": interfaces},
+    }
+    return read_node_state(chosen, json.dumps(raw).encode())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (InterfaceType.ALL, ["0000:3b:00.2", "eno1", "ens1f0", "ens1f0v1"]),
+        (InterfaceType.PF, ["eno1", "ens1f0"]),
+        (InterfaceType.VF, ["0000:3b:00.2", "ens1f0v1"]),
+    ],
+)
+def test_which_nics_are_reported(chosen: InterfaceType, names: list[str]) -> None:
+    assert [nic.name for nic in state(PFS, chosen).nics] == names
+
+
+def test_the_payload_is_the_contracts() -> None:
+    nic = {
+        "name": "e0",
+        "mac": "02:00:00:00:00:0A",
+        "ip": "10.0.0.9",
+        "ips": ["fd00::1/64", "10.0.0.9", "10.0.0.10", "x"],
+    }
+    report = Inventory().apply(state([nic, {"name": "e1", "mac": "02:00:00:00:00:0b"}]))
+    assert report is not None
+    request = post_node(node_config(report, location="lab"))
+    assert (request.method, request.path) == ("POST", "/api/resources/computejob/v1/NodeConfig")
+    assert json.loads(request.body) == {
+        "key": {"id": "n1"},
+        "location": "lab",
+        "hostname": "n1",
+        "data_interfaces": {
+            "values": [
+                {
+                    "name": "e0",
+                    "mac_address": "02:00:00:00:00:0a",
+                    "ip_addresses": {"values": ["10.0.0.9", "10.0.0.10", "fd00::1"]},
+                },
+                {"name": "e1", "mac_address": "02:00:00:00:00:0b"},
+            ]
+        },
+    }
+    gone = delete_node("n1/ä b&c=1")
+    assert gone.method == "DELETE"
+    assert gone.path == "/api/resources/computejob/v1/NodeConfig?key.id=n1%2F%C3%A4%20b%26c%3D1"
+
+
+def test_said_at_first_sight_and_on_change_only() -> None:
+    inventory = Inventory()
+    first = inventory.apply(state(PFS))
+    assert first is not None
+    assert inventory.apply(state(list(reversed(PFS)))) is None  # the same in another order
+    assert inventory.apply(state([])) is None  # a failed scan takes nothing back
+    assert inventory.apply(state(PFS[:1])) is not None
+    assert inventory.remove(state(PFS)) == NodeReport("n1", ())
+    assert inventory.remove(state(PFS)) is None
+    assert len(inventory) == 0
+    assert inventory.apply(state(PFS)) == first
+
+
+def test_a_node_with_a_state_in_two_namespaces_stays_until_both_are_gone() -> None:
+    inventory = Inventory()
+    for uid in ("a", "b"):
+        inventory.apply(state(PFS, uid=uid))
+    assert inventory.remove(state(PFS, uid="a")) is None
+    assert inventory.remove(state(PFS, uid="b")) == NodeReport("n1", ())
+
+
+def test_the_hosts_own_network_is_its_rails_or_else_all_of_it() -> None:
+    inventory = Inventory()
+    inventory.apply(state(PFS))
+    assert inventory.fabric("n1") == ("02:00:00:00:00:0a", "02:00:00:00:01:00")
+    inventory.apply(state([PFS[0] | {"rdmaDevice": "mlx5_0"}, PFS[1]]))
+    assert inventory.fabric("n1") == ("02:00:00:00:01:00",)
+    assert inventory.fabric("n2") == ()
+
+
+@pytest.mark.parametrize("interfaces", [7, [7], [{"name": 7}], [{"Vfs": {}}], [{"ips": "x"}]])
+def test_wrong_types_name_their_field(interfaces: Any) -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"\$\.status\.interfaces"):
+        state(interfaces)
