@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +19,9 @@ from cvji.settings import (
     job_kinds,
     namespaces,
 )
+
+if TYPE_CHECKING:
+    from cvji.cloudvision.payloads import Request
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -51,36 +54,44 @@ def _main(
     pass
 
 
+Server = Annotated[str, _option("--api-server", env="API_SERVER", help="CloudVision, as host[:port].")]
+TokenFile = Annotated[
+    str,
+    _option(
+        "--api-token-file",
+        env="API_TOKEN_FILE",
+        help="File with CloudVision's token; read again when it changes. Or set API_TOKEN.",
+    ),
+]
+CaFile = Annotated[str, _option("--api-ca-file", env="API_CA_FILE", help="CA certificates instead of the system's.")]
+Insecure = Annotated[
+    bool,
+    _option(
+        "--api-insecure-skip-verify",
+        env="API_INSECURE_SKIP_VERIFY",
+        help="Do not verify CloudVision's certificate.",
+    ),
+]
+Location = Annotated[str, _option("--location", env="LOCATION", help="Name of this site.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="How to print the outcome: text|json.")]
+Timeout = Annotated[str, typer.Option("--timeout", help="How long to try each report, retries included.")]
+File = Annotated[
+    str,
+    typer.Option("--file", "-f", help="JSON document or list of documents; - is stdin, the default without flags."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Send nothing; print each report as one line of JSON.")]
+
+
 @app.command()
 def informer(
-    location: Annotated[str, _option("--location", env="LOCATION", help="Name of this site.")] = "",
-    api_server: Annotated[
-        str, _option("--api-server", env="API_SERVER", help="CloudVision, as host[:port].")
-    ] = "",
-    api_token_file: Annotated[
-        str,
-        _option(
-            "--api-token-file",
-            env="API_TOKEN_FILE",
-            help="File with CloudVision's token; read again when it changes. Or set API_TOKEN.",
-        ),
-    ] = "",
-    api_ca_file: Annotated[
-        str, _option("--api-ca-file", env="API_CA_FILE", help="CA certificates instead of the system's.")
-    ] = "",
-    insecure: Annotated[
-        bool,
-        _option(
-            "--api-insecure-skip-verify",
-            env="API_INSECURE_SKIP_VERIFY",
-            help="Do not verify CloudVision's certificate.",
-        ),
-    ] = False,
+    location: Location = "",
+    api_server: Server = "",
+    api_token_file: TokenFile = "",
+    api_ca_file: CaFile = "",
+    insecure: Insecure = False,
     namespace: Annotated[
         str,
-        _option(
-            "--namespace", env="NAMESPACE", help="Watch this one; empty: all; a,b: watch all, keep these."
-        ),
+        _option("--namespace", env="NAMESPACE", help="Watch this one; empty: all; a,b: watch all, keep these."),
     ] = "",
     jobconfig_mode: Annotated[
         str, _option("--jobconfig-mode", env="JOBCONFIG_MODE", help="Report MACs or nodes: interface|node.")
@@ -95,9 +106,7 @@ def informer(
     ] = "discovery",
     node_interface_type: Annotated[
         str,
-        _option(
-            "--node-interface-type", env="NODE_INTERFACE_TYPE", help="NICs to report of a node: all|pf|vf."
-        ),
+        _option("--node-interface-type", env="NODE_INTERFACE_TYPE", help="NICs to report of a node: all|pf|vf."),
     ] = "all",
     job_owner: Annotated[
         str,
@@ -113,9 +122,7 @@ def informer(
     ] = None,
     stability_delay: Annotated[
         str,
-        _option(
-            "--stability-delay", env="STABILITY_DELAY", help="Report once nothing has changed for this long."
-        ),
+        _option("--stability-delay", env="STABILITY_DELAY", help="Report once nothing has changed for this long."),
     ] = "5s",
     start_max_wait: Annotated[
         str,
@@ -126,27 +133,18 @@ def informer(
         _option("--kind-retry", env="KIND_RETRY", help="How often to look for job kinds not served before."),
     ] = "30s",
     context: Annotated[str, _option("--context", env="KUBE_CONTEXT", help="Context in KUBECONFIG.")] = "",
-    log_level: Annotated[
-        str, _option("--log-level", env="LOG_LEVEL", help="debug|info|warning|error.")
-    ] = "info",
+    log_level: Annotated[str, _option("--log-level", env="LOG_LEVEL", help="debug|info|warning|error.")] = "info",
     log_format: Annotated[str, _option("--log-format", env="LOG_FORMAT", help="text|json.")] = "text",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Send nothing; print each report as one line of JSON.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Watch jobs and report the NICs or nodes they hold (the Deployment)."""
     _logging(log_level, log_format)
-    token = os.environ.pop("API_TOKEN", "")  # popped, so that no credential plugin inherits it
+    token = _token()
     cloudvision = None
     if not location.strip():
-        raise SettingsError(
-            "LOCATION is not set: give this site's name in CloudVision, by --location or LOCATION"
-        )
+        raise SettingsError("LOCATION is not set: give this site's name in CloudVision, by --location or LOCATION")
     if not dry_run:
-        if not api_server:
-            raise SettingsError("API_SERVER is not set: give CloudVision's host[:port], or use --dry-run")
-        if not token and not api_token_file:
-            raise SettingsError("no API token: set API_TOKEN_FILE (or API_TOKEN in the environment)")
+        _need_server(api_server, token, api_token_file)
         cloudvision = CloudVision(host_port(api_server, "API_SERVER"), api_ca_file, insecure)
     from cvji import informer as command
     from cvji.jobs.tracker import Mode, OwnerPolicy
@@ -169,6 +167,177 @@ def informer(
         rediscover=_duration(kind_retry, "KIND_RETRY"),
     )
     raise typer.Exit(command.run(settings))
+
+
+jobconfig = typer.Typer(help="Report jobs by hand.", no_args_is_help=True, rich_markup_mode=None)
+nodeconfig = typer.Typer(help="Report nodes by hand.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(jobconfig, name="jobconfig")
+app.add_typer(nodeconfig, name="nodeconfig")
+
+
+@jobconfig.callback()
+@nodeconfig.callback()
+def _group() -> None:
+    pass
+
+
+@jobconfig.command("send")
+def jobconfig_send(
+    job_id: Annotated[str, typer.Option("--id", help="The job's key in CloudVision.")] = "",
+    name: Annotated[str, typer.Option("--name", help="The name shown; the id if not given.")] = "",
+    state: Annotated[str, typer.Option("--state", help="RUNNING, COMPLETED, FAILED or CANCELLED.")] = "",
+    start_time: Annotated[str, typer.Option("--start-time", help="RFC3339; now if not given.")] = "",
+    end_time: Annotated[str, typer.Option("--end-time", help="RFC3339; now if not given.")] = "",
+    node: Annotated[list[str] | None, typer.Option("--node", help="Repeatable, or a,b.")] = None,
+    interface: Annotated[list[str] | None, typer.Option("--interface", help="MAC address; repeatable, or a,b.")] = None,
+    tenant: Annotated[bool, typer.Option("--tenant", help="The job is a tenant's (JOB_TYPE_TENANT).")] = False,
+    file: File = "",
+    location: Location = "",
+    api_server: Server = "",
+    api_token_file: TokenFile = "",
+    api_ca_file: CaFile = "",
+    insecure: Insecure = False,
+    timeout: Timeout = "60s",
+    output: Output = "text",
+    dry_run: DryRun = False,
+) -> None:
+    """Report a job, by flags or by JSON documents.
+
+    Fields of a document: id, name, state, location, start_time, end_time, nodes, interfaces, tenant.
+    Exit codes: 0 delivered, 1 not delivered, 2 bad input.
+    """
+    from cvji import tenant as command
+
+    flags = any((job_id, name, state, start_time, end_time, node, interface))
+    found = _documents(command.JobDocument, file, flags=flags)
+    if found is None:
+        if not job_id or not state:
+            raise SettingsError("give --id, --state and --interface or --node, or a JSON document on stdin")
+        found = [
+            command.JobDocument(
+                id=job_id,
+                name=name or job_id,
+                state=state,
+                start_time=start_time or None,
+                end_time=end_time or None,
+                nodes=_split(node),
+                interfaces=_split(interface),
+            )
+        ]
+    requests = command.job_requests(found, location, tenant)
+    _send(requests, api_server, api_token_file, api_ca_file, insecure, timeout, output, dry_run=dry_run)
+
+
+@nodeconfig.command("send")
+def nodeconfig_send(
+    node: Annotated[str, typer.Option("--node", help="The node's name.")] = "",
+    interface: Annotated[list[str] | None, typer.Option("--interface", help="NAME=MAC[,IP...]; repeatable.")] = None,
+    file: File = "",
+    location: Location = "",
+    api_server: Server = "",
+    api_token_file: TokenFile = "",
+    api_ca_file: CaFile = "",
+    insecure: Insecure = False,
+    timeout: Timeout = "60s",
+    output: Output = "text",
+    dry_run: DryRun = False,
+) -> None:
+    """Report a node's NICs, by flags or by JSON documents, where NODECONFIG_MODE is disabled.
+
+    Fields of a document: node, location, interfaces: a list of {name, mac, ips}.
+    """
+    from cvji import tenant as command
+    from cvji.cloudvision.send import NodeInterface
+
+    found = _documents(command.NodeDocument, file, flags=bool(node or interface))
+    if found is None:
+        nics = []
+        for text in interface or []:
+            name, equals, rest = text.partition("=")
+            mac, *ips = rest.split(",")
+            if not equals:
+                raise SettingsError(f"--interface {text!r} must be NAME=MAC or NAME=MAC,IP")
+            nics.append(NodeInterface(name, mac, tuple(ips)))
+        found = [command.NodeDocument(node, nics)]
+    requests = command.node_requests(found, location)
+    _send(requests, api_server, api_token_file, api_ca_file, insecure, timeout, output, dry_run=dry_run)
+
+
+@nodeconfig.command("delete")
+def nodeconfig_delete(
+    node: Annotated[list[str], typer.Argument(help="Names of nodes.")],
+    api_server: Server = "",
+    api_token_file: TokenFile = "",
+    api_ca_file: CaFile = "",
+    insecure: Insecure = False,
+    timeout: Timeout = "60s",
+    output: Output = "text",
+    dry_run: DryRun = False,
+) -> None:
+    """Remove nodes from CloudVision."""
+    from cvji import tenant as command
+
+    if not all(name.strip() for name in node):
+        raise SettingsError("node: must not be empty")
+    requests = command.removals(name.strip() for name in node)
+    _send(requests, api_server, api_token_file, api_ca_file, insecure, timeout, output, dry_run=dry_run)
+
+
+def _documents(kind: type[T], file: str, *, flags: bool) -> list[T] | None:
+    """The documents given, or None where flags take their place."""
+    from cvji import tenant as command
+
+    if file and flags:
+        raise SettingsError("give flags or a JSON document, not both")
+    if not file and (flags or sys.stdin is None or sys.stdin.isatty()):
+        return None
+    return command.documents(kind, file or "-")
+
+
+def _split(values: list[str] | None) -> list[str] | None:
+    return [part.strip() for value in values for part in value.split(",")] if values else None
+
+
+def _send(
+    requests: "list[Request]",
+    api_server: str,
+    token_file: str,
+    ca_file: str,
+    insecure: bool,
+    timeout: str,
+    output: str,
+    *,
+    dry_run: bool,
+) -> None:
+    from cvji import tenant as command
+    from cvji.cloudvision.send import CloudVisionClient
+
+    as_json = _one_of(LogFormat, output, "--output") is LogFormat.JSON
+    if dry_run:
+        raise typer.Exit(command.print_requests(requests, sys.stdout))
+    token = _token()
+    _need_server(api_server, token, token_file)
+    with CloudVisionClient(
+        api_server,
+        token,
+        api_token_file=token_file,
+        api_ca_file=ca_file,
+        insecure=insecure,
+        timeout=_duration(timeout, "--timeout"),
+    ) as client:
+        code = command.deliver(client, requests, sys.stdout, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _token() -> str:
+    return os.environ.pop("API_TOKEN", "")  # popped, so that no credential plugin inherits it
+
+
+def _need_server(api_server: str, token: str, token_file: str) -> None:
+    if not api_server:
+        raise SettingsError("API_SERVER is not set: give CloudVision's host[:port], or use --dry-run")
+    if not token and not token_file:
+        raise SettingsError("no API token: set API_TOKEN_FILE (or API_TOKEN in the environment)")
 
 
 def _logging(level: str, style: str) -> None:

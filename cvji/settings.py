@@ -42,9 +42,7 @@ class CloudVision(msgspec.Struct, frozen=True):
     insecure: bool = False
 
 
-_DURATION = re.compile(
-    r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9})ms)?", re.ASCII
-)
+_DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9})ms)?", re.ASCII)
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 
@@ -55,9 +53,7 @@ def duration(text: str) -> float:
         return float(text)
     match = _DURATION.fullmatch(text)
     if not text or match is None:
-        raise SettingsError(
-            f"{text!r} is not a duration: write seconds as 5 or 5s, minutes as 1m, hours as 6h"
-        )
+        raise SettingsError(f"{text!r} is not a duration: write seconds as 5 or 5s, minutes as 1m, hours as 6h")
     hours, minutes, seconds, millis = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds + millis / 1000
 

@@ -183,9 +183,7 @@ def _tls(server: CloudVision) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=server.ca_file or None)
     except (OSError, ssl.SSLError) as err:
-        raise SettingsError(
-            f"API_CA_FILE {server.ca_file} cannot be used as CA certificates: {err}"
-        ) from None
+        raise SettingsError(f"API_CA_FILE {server.ca_file} cannot be used as CA certificates: {err}") from None
     if server.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

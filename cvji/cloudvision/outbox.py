@@ -124,20 +124,22 @@ class Outbox:
         heapq.heappush(self._ready, (at, next(self._serial), parcel))
 
     def _delay(self, parcel: Parcel, answer: Answer) -> float:
+        jitter = self._jitter()
         match answer.verdict:
             case Verdict.BUSY:
-                return max(self._backoff(BACKOFF_FIRST, BACKOFF_MAX, self._failures), answer.retry_after)
+                return max(backoff(BACKOFF_FIRST, BACKOFF_MAX, self._failures, jitter), answer.retry_after)
             case Verdict.RETRY:
-                wait = self._backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.attempts - 1)
+                wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.attempts - 1, jitter)
                 return max(wait, answer.retry_after)
             case Verdict.REFUSED:
-                return self._backoff(REFUSED_FIRST, REFUSED_MAX, parcel.attempts - 1)
+                return backoff(REFUSED_FIRST, REFUSED_MAX, parcel.attempts - 1, jitter)
             case _:
-                return self._backoff(UNAUTHORIZED_WAIT, UNAUTHORIZED_WAIT, 0)
+                return backoff(UNAUTHORIZED_WAIT, UNAUTHORIZED_WAIT, 0, jitter)
 
-    def _backoff(self, first: float, most: float, failures: int) -> float:
-        """Doubling from `first` to `most`, of which at least half is waited: jitter spreads the rest."""
-        return min(first * 2.0 ** min(failures, 30), most) * (0.5 + self._jitter() / 2)
+
+def backoff(first: float, most: float, failures: int, jitter: float) -> float:
+    """Seconds to wait: doubling from `first` to `most`, half of it certain, the rest by jitter."""
+    return min(first * 2.0 ** min(failures, 30), most) * (0.5 + jitter / 2)
 
 
 class Sender(Protocol):
@@ -173,8 +175,7 @@ class Delivery:
         self._away = False
         self._token = client.token()
         self._threads = [
-            threading.Thread(target=self._work, name=f"send-{number}", daemon=True)
-            for number in range(connections)
+            threading.Thread(target=self._work, name=f"send-{number}", daemon=True) for number in range(connections)
         ]
         for thread in self._threads:
             thread.start()
@@ -245,9 +246,7 @@ class Delivery:
                 log.debug("not delivered yet: %s (%s)", about, status)
             case Verdict.BUSY:
                 self._away = True
-                log.warning(
-                    "CloudVision is away (%s: %s); reports wait and are retried", status, answer.message
-                )
+                log.warning("CloudVision is away (%s: %s); reports wait and are retried", status, answer.message)
             case Verdict.UNAUTHORIZED:
                 log.error("CloudVision does not accept the API token (%s): %s", status, answer.message)
             case _:

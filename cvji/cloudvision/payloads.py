@@ -97,9 +97,7 @@ def job_config(report: JobReport, *, location: str, nodes: bool, tenant: bool = 
 
 def node_config(report: NodeReport, *, location: str) -> NodeConfig:
     """The payload for a node that has NICs."""
-    nics = tuple(
-        DataInterface(nic.name, nic.mac, Values(nic.ips) if nic.ips else None) for nic in report.nics
-    )
+    nics = tuple(DataInterface(nic.name, nic.mac, Values(nic.ips) if nic.ips else None) for nic in report.nics)
     return NodeConfig(Key(report.node), location, report.node, DataInterfaces(nics))
 
 

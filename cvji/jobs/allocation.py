@@ -153,9 +153,7 @@ def read_claim(raw: bytes | msgspec.Raw) -> Claim:
         name=found.metadata.name,
         macs=tuple(sorted(macs)),
         reserved_for=tuple(
-            (user.uid, user.name)
-            for user in (status.reserved_for if status else None) or ()
-            if user.resource == "pods"
+            (user.uid, user.name) for user in (status.reserved_for if status else None) or () if user.resource == "pods"
         ),
         problem=problem,
     )

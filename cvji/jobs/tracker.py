@@ -450,9 +450,7 @@ class Tracker:
         """
         ran = [pod for pod in pods if pod.ran_from or pod.phase == "Succeeded"]
         held = frozenset[str]().union(*(self._held[pod.uid] for pod in ran))
-        start = job.started or min(
-            (at for pod in ran if (at := pod.started or pod.ran_from)), default=job.created
-        )
+        start = job.started or min((at for pod in ran if (at := pod.started or pod.ran_from)), default=job.created)
         finish = end.at or max((at for pod in ran if (at := pod.finished)), default=_time(now))
         since = max((at for pod in ran if (at := pod.ran_from)), default=start)
         if not held or start is None or since is None:

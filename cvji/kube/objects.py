@@ -73,9 +73,7 @@ class PodAnnotations(msgspec.Struct, gc=False):
 
     network_status: str | None = msgspec.field(name="k8s.v1.cni.cncf.io/network-status", default=None)
     networks_status: str | None = msgspec.field(name="k8s.v1.cni.cncf.io/networks-status", default=None)
-    completion_index: str | None = msgspec.field(
-        name="batch.kubernetes.io/job-completion-index", default=None
-    )
+    completion_index: str | None = msgspec.field(name="batch.kubernetes.io/job-completion-index", default=None)
     volcano_index: str | None = msgspec.field(name="volcano.sh/task-index", default=None)
     volcano_task: str | None = msgspec.field(name="volcano.sh/task-spec", default=None)
 

@@ -81,9 +81,7 @@ class Watches:
                 self._on_discovered(list(new.values()))
             first = False
             for key, resource in new.items():
-                thread = threading.Thread(
-                    target=self._reflect, args=(key, resource), name=str(resource), daemon=True
-                )
+                thread = threading.Thread(target=self._reflect, args=(key, resource), name=str(resource), daemon=True)
                 self._running[key] = thread
                 thread.start()
             self._stop.wait(self._rediscover * (0.75 + random.random() / 2))  # noqa: S311
@@ -95,9 +93,7 @@ class Watches:
     def _reflect(self, key: tuple[str, str], resource: Resource) -> None:
         """Run one reflector to its end: the resource is served no more, or its thread broke."""
         wanted = self._wanted[key]
-        reflector = Reflector(
-            self._api, resource, wanted.read, self._emit, namespace=wanted.namespace, stop=self._stop
-        )
+        reflector = Reflector(self._api, resource, wanted.read, self._emit, namespace=wanted.namespace, stop=self._stop)
         self.states[str(resource)] = reflector.state
         log.debug("%s: watching", resource)
         try:

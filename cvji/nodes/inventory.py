@@ -96,9 +96,7 @@ class Inventory:
     """What every node has, and what has been said of it."""
 
     def __init__(self) -> None:
-        self._states: dict[
-            str, dict[str, NodeState]
-        ] = {}  # node -> uid -> state: namespaces may have one each
+        self._states: dict[str, dict[str, NodeState]] = {}  # node -> uid -> state: namespaces may have one each
         self._told: dict[str, tuple[Nic, ...]] = {}
 
     def __len__(self) -> int:

@@ -17,9 +17,7 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
             registry=registry,
         )
-        self.outbox_depth = Gauge(
-            "cvji_outbox_depth", "Jobs and nodes with something undelivered.", registry=registry
-        )
+        self.outbox_depth = Gauge("cvji_outbox_depth", "Jobs and nodes with something undelivered.", registry=registry)
         self.outbox_oldest = Gauge(
             "cvji_outbox_oldest_seconds", "For how long the oldest of them has waited.", registry=registry
         )

@@ -38,9 +38,7 @@ class Play:
     def pods(self, owner: Object, count: int, nics: int = 1) -> list[Object]:
         name = owner["metadata"]["name"]
         macs = [[next(self._macs) for _ in range(nics)] for _ in range(count)]
-        return [
-            self.cluster.run_pod(pod(f"{name}-{n}-{macs[n][0][-2:]}", owner, *macs[n])) for n in range(count)
-        ]
+        return [self.cluster.run_pod(pod(f"{name}-{n}-{macs[n][0][-2:]}", owner, *macs[n])) for n in range(count)]
 
     def end(self, made: Object, state: str, pods: list[Object]) -> None:
         group, kind = made["apiVersion"].split("/")[0], made["kind"]

@@ -24,9 +24,7 @@ def kubernetes() -> Iterator[KubernetesSimulator]:
 
 
 @pytest.fixture
-def simulated(
-    kubernetes: KubernetesSimulator, cloudvision: CloudVisionSimulator, tmp_path: Path
-) -> Iterator[Stage]:
+def simulated(kubernetes: KubernetesSimulator, cloudvision: CloudVisionSimulator, tmp_path: Path) -> Iterator[Stage]:
     server = f"http://{kubernetes.address}"
     cluster = Cluster(server, write_kubeconfig(tmp_path, server))
     stage = Stage(cluster, cloudvision, tmp_path)

@@ -133,9 +133,7 @@ class Program:
             self.kill()
 
 
-def write_kubeconfig(
-    folder: Path, server: str, user: Mapping[str, Any] | None = None, **cluster: Any
-) -> Path:
+def write_kubeconfig(folder: Path, server: str, user: Mapping[str, Any] | None = None, **cluster: Any) -> Path:
     """A kubeconfig (JSON is YAML) for one server."""
     file = folder / "kubeconfig"
     file.write_text(

@@ -103,9 +103,7 @@ def test_pages_and_gzip(kubernetes: KubernetesSimulator, simulated: Stage) -> No
     assert kubernetes.counts["list pods"] == 3
 
 
-def test_a_kubernetes_token_that_rotates(
-    kubernetes: KubernetesSimulator, simulated: Stage, tmp_path: Path
-) -> None:
+def test_a_kubernetes_token_that_rotates(kubernetes: KubernetesSimulator, simulated: Stage, tmp_path: Path) -> None:
     kubernetes.token = "first"
     token = tmp_path / "token"
     token.write_text("first")
@@ -126,14 +124,10 @@ def test_a_kubernetes_token_that_rotates(
     assert "second" not in program.log
 
 
-def test_objects_that_are_wrong_are_one_warning_each(
-    kubernetes: KubernetesSimulator, simulated: Stage
-) -> None:
+def test_objects_that_are_wrong_are_one_warning_each(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
     program = simulated.informer()
     good = start(simulated, "good")
-    owner = json.dumps(
-        [{"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "uid": "x", "controller": True}]
-    )
+    owner = json.dumps([{"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "uid": "x", "controller": True}])
 
     def raw(name: str, status: str = "{}", note: str = "", named: bool = True) -> bytes:
         title = f'"name":"{name}",' if named else ""
@@ -261,9 +255,7 @@ def test_sigterm_delivers_what_waits(simulated: Stage) -> None:
     assert "everything was delivered" in program.log
 
 
-def test_a_thousand_jobs_over_at_most_eight_connections(
-    kubernetes: KubernetesSimulator, simulated: Stage
-) -> None:
+def test_a_thousand_jobs_over_at_most_eight_connections(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
     simulated.cloudvision.delay = 0.005
     simulated.informer()
     for number in range(1000):

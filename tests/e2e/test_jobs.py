@@ -70,9 +70,7 @@ def test_a_train_job_is_one_entry_and_a_ray_job_succeeds(stage: Stage) -> None:
     assert entry["key"]["id"] == train["metadata"]["uid"]
     stage.wait_for_states("tune", "RUNNING")
     cluster.set_status(ray, ended("ray.io", "RayJob", "COMPLETED", stamp(-5), stamp()) or {})
-    cluster.set_status(
-        train, ended("trainer.kubeflow.org", "TrainJob", "COMPLETED", stamp(-5), stamp()) or {}
-    )
+    cluster.set_status(train, ended("trainer.kubeflow.org", "TrainJob", "COMPLETED", stamp(-5), stamp()) or {})
     stage.wait_for_states("llm", "RUNNING", "COMPLETED")
     stage.wait_for_states("tune", "RUNNING", "COMPLETED")
     assert {entry["name"] for entry in stage.cloudvision.jobs.values()} == {"llm", "tune"}
@@ -132,9 +130,7 @@ def test_a_crd_installed_after_the_start(kubernetes: Any, simulated: Stage) -> N
 
 
 @pytest.mark.parametrize("verbs", [("list",), ("watch",)])
-def test_a_forbidden_kind_is_said_once_and_stops_nothing(
-    kubernetes: Any, simulated: Stage, verbs: tuple[str]
-) -> None:
+def test_a_forbidden_kind_is_said_once_and_stops_nothing(kubernetes: Any, simulated: Stage, verbs: tuple[str]) -> None:
     kubernetes.forbid("ray.io", "rayjobs", *verbs)
     program = simulated.informer()
     made = simulated.cluster.create(job("ray.io", "RayCluster", "alone"))

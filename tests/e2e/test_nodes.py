@@ -13,8 +13,7 @@ DISCOVERY, OPERATOR = ((f"{group}/{version}", kind) for group, version, kind, _ 
 
 def node_state(api: str, kind: str, node: str, *macs: str, **extra: Any) -> Object:
     interfaces = [
-        {"name": f"rail{n}", "mac": mac, "pciAddress": f"0000:{n:02x}:00.0", **extra}
-        for n, mac in enumerate(macs)
+        {"name": f"rail{n}", "mac": mac, "pciAddress": f"0000:{n:02x}:00.0", **extra} for n, mac in enumerate(macs)
     ]
     meta = {"name": node, "namespace": "cloudvision"}
     return {"apiVersion": api, "kind": kind, "metadata": meta, "status": {"interfaces": interfaces}}
@@ -66,9 +65,7 @@ def test_a_host_network_job_holds_its_nodes_rails(stage: Stage) -> None:
     stage.informer()
     states = {}
     for number in range(4):
-        obj = node_state(
-            *DISCOVERY, f"h{number}", f"02:00:00:00:01:{number:02x}", f"02:00:00:00:02:{number:02x}"
-        )
+        obj = node_state(*DISCOVERY, f"h{number}", f"02:00:00:00:01:{number:02x}", f"02:00:00:00:02:{number:02x}")
         obj["status"]["interfaces"][0]["rdmaDevice"] = "mlx5_0"
         states[number] = create(stage, obj)
     made = cluster.create(job("kubeflow.org", "MPIJob", "host"))

@@ -30,9 +30,7 @@ def make_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=2))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         )
 
     usage = x509.KeyUsage(*(name == "sign" for name in ["", "", "", "", "", "sign", "", "", ""]))

@@ -147,9 +147,7 @@ class CloudVisionSimulator(SimulatedServer):
             while not condition():
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise AssertionError(
-                        f"not within {timeout} s; rejected {self.rejected}, jobs {self.jobs}"
-                    )
+                    raise AssertionError(f"not within {timeout} s; rejected {self.rejected}, jobs {self.jobs}")
                 self.lock.wait(min(left, 0.25))
 
     def by_name(self, name: str) -> list[dict[str, Any]]:

@@ -307,9 +307,7 @@ class KubernetesSimulator(SimulatedServer):
                 items = [
                     stored.raw
                     for key, stored in self._objects.items()
-                    if key[:2] == (kind.group, kind.plural)
-                    and namespace in ("", key[2])
-                    and chosen in ("", key[3])
+                    if key[:2] == (kind.group, kind.plural) and namespace in ("", key[2]) and chosen in ("", key[3])
                 ]
                 version = self.version
             limit = int(query.get("limit", "0")) or len(items)

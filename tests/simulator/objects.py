@@ -7,8 +7,7 @@ from tests.simulator.kubernetes import CLAIMS, CORE_KINDS, JOB_KINDS, NODE_KINDS
 
 Object = dict[str, Any]
 KINDS = {
-    (group, kind): (version, plural)
-    for group, version, kind, plural in [*CORE_KINDS, *JOB_KINDS, *NODE_KINDS, CLAIMS]
+    (group, kind): (version, plural) for group, version, kind, plural in [*CORE_KINDS, *JOB_KINDS, *NODE_KINDS, CLAIMS]
 }
 
 

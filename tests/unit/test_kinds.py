@@ -53,10 +53,7 @@ def test_the_table_is_the_designs() -> None:
 def test_kinds_with_conditions(group: str, kind: str, success: str) -> None:
     assert read(group, kind, {}) == (None, None)
     assert read(group, kind, {"startTime": stamp(3), "conditions": [condition("Created")]}) == (at(3), None)
-    assert (
-        read(group, kind, {"conditions": [condition(success, "False"), condition("Failed", "Unknown")]})[1]
-        is None
-    )
+    assert read(group, kind, {"conditions": [condition(success, "False"), condition("Failed", "Unknown")]})[1] is None
     assert read(group, kind, {"conditions": [condition(success)]})[1] == End(COMPLETED, at(50))
     assert read(group, kind, {"conditions": [condition("Failed", seconds=60)]})[1] == End(FAILED, at(60))
     ended = {"conditions": [condition(success)], "completionTime": stamp(49)}
@@ -74,9 +71,7 @@ def test_jobset_terminal_state() -> None:
 )
 def test_workflow(phase: str, state: JobState | None) -> None:
     finished = stamp(70) if state else None  # an explicit null while it runs
-    started, end = read(
-        "argoproj.io", "Workflow", {"phase": phase, "startedAt": stamp(2), "finishedAt": finished}
-    )
+    started, end = read("argoproj.io", "Workflow", {"phase": phase, "startedAt": stamp(2), "finishedAt": finished})
     assert started == at(2)
     assert end == (End(state, at(70)) if state else None)
 

@@ -27,9 +27,7 @@ def box() -> Outbox:
 class Service:
     """A CloudVision in simulated time: each attempt takes `latency`; `answer` says what comes of it."""
 
-    def __init__(
-        self, outbox: Outbox, answer: Callable[[float, Parcel], Answer], latency: float = 0.05
-    ) -> None:
+    def __init__(self, outbox: Outbox, answer: Callable[[float, Parcel], Answer], latency: float = 0.05) -> None:
         self.outbox, self.answer, self.latency = outbox, answer, latency
         self.now = 0.0
         self.flying: list[tuple[float, Parcel]] = []
@@ -158,18 +156,14 @@ def test_what_the_token_stops_goes_when_it_changes(verdict: Verdict) -> None:
 
 def test_a_forbidden_node_does_not_stop_jobs() -> None:
     outbox = box()
-    service = Service(
-        outbox, lambda _, p: Answer(Verdict.FORBIDDEN, 403) if p.key[0] == "node" else DELIVERED
-    )
+    service = Service(outbox, lambda _, p: Answer(Verdict.FORBIDDEN, 403) if p.key[0] == "node" else DELIVERED)
     outbox.put(("node", "n"), request("x"), 0)
     outbox.put(("job", "a"), request("x"), 1)
     service.run(10)
     assert list(service.accepted) == [("job", "a")]
 
 
-VERDICTS = st.sampled_from(
-    [Verdict.DELIVERED] * 3 + [Verdict.BUSY, Verdict.RETRY, Verdict.REFUSED, Verdict.FORBIDDEN]
-)
+VERDICTS = st.sampled_from([Verdict.DELIVERED] * 3 + [Verdict.BUSY, Verdict.RETRY, Verdict.REFUSED, Verdict.FORBIDDEN])
 
 
 @settings(deadline=None)

@@ -32,9 +32,7 @@ def thing(name: str, version: int, value: Any = 0) -> dict[str, Any]:
 
 
 def page(version: int, *items: dict[str, Any], more: str = "") -> bytes:
-    return json.dumps(
-        {"metadata": {"resourceVersion": str(version), "continue": more}, "items": items}
-    ).encode()
+    return json.dumps({"metadata": {"resourceVersion": str(version), "continue": more}, "items": items}).encode()
 
 
 def event(kind: str, obj: Mapping[str, Any]) -> bytes:
@@ -222,9 +220,7 @@ def test_forbidden_is_said_once_and_asked_slowly(caplog: pytest.LogCaptureFixtur
 
 def test_no_longer_served_ends_it_and_keeps_what_was_known() -> None:
     script_end = page(9)
-    said, script, reflector = play(
-        page(7, thing("a", 3)), ApiError(410, ""), ApiError(404, "gone"), script_end
-    )
+    said, script, reflector = play(page(7, thing("a", 3)), ApiError(410, ""), ApiError(404, "gone"), script_end)
     assert said == ["applied a=0", "listed", "lost"]
     assert script.steps == [script_end]
     assert reflector._known

@@ -145,9 +145,7 @@ def test_a_success_first_told_by_the_deletion_counts_too() -> None:
     world.pod("other", nics=(2,))
     world.run(6)
     final = world.pods["pod"]
-    world.pods["pod"] = type(final)(
-        **{**{f: getattr(final, f) for f in final.__struct_fields__}, "phase": "Succeeded"}
-    )
+    world.pods["pod"] = type(final)(**{**{f: getattr(final, f) for f in final.__struct_fields__}, "phase": "Succeeded"})
     world.delete_pod("pod")
     assert world.run(60) == []
 
@@ -176,9 +174,7 @@ def test_a_failed_batch_job_ended_when_its_condition_turned() -> None:
 @pytest.mark.parametrize("early", ["SuccessCriteriaMet", "FailureTarget", "Suspended"])
 def test_announcing_an_end_is_no_end(early: str) -> None:
     world = running()
-    world.job(
-        status={"conditions": [{"type": early, "status": "True"}, {"type": "Complete", "status": "False"}]}
-    )
+    world.job(status={"conditions": [{"type": early, "status": "True"}, {"type": "Complete", "status": "False"}]})
     assert world.run(600) == []
 
 
@@ -443,9 +439,7 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
         world.delete_job(f"j{round_}")
         world.run(100)
     tracker = world.tracker
-    left = {
-        name: value for name, value in vars(tracker).items() if isinstance(value, dict | set | list) and value
-    }
+    left = {name: value for name, value in vars(tracker).items() if isinstance(value, dict | set | list) and value}
     assert left == {}
     assert len(tracker._owners) == 0
     assert tracker._owners._gone == set()
@@ -482,9 +476,7 @@ def test_a_new_pod_of_the_same_name_does_not_inherit_a_reservation() -> None:
     world.claim("c", (9,), (("old", "w-0"),))
     world.run(6)
     world.delete_pod("old")
-    world.pod(
-        "new", nics=(2,), name="w-0", spec={"resourceClaims": [{"name": "c", "resourceClaimName": "c"}]}
-    )
+    world.pod("new", nics=(2,), name="w-0", spec={"resourceClaims": [{"name": "c", "resourceClaimName": "c"}]})
     assert [report.holds for report in world.run(6)] == [macs(2)]
 
 

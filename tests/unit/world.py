@@ -119,9 +119,7 @@ class World:
     def delete_pod(self, uid: str = "pod") -> None:
         self.tracker.apply(Deleted(self.pods.pop(uid)), T0 + self.now)
 
-    def claim(
-        self, name: str, nics: tuple[int, ...], users: tuple[tuple[str, str], ...], gone: bool = False
-    ) -> None:
+    def claim(self, name: str, nics: tuple[int, ...], users: tuple[tuple[str, str], ...], gone: bool = False) -> None:
         devices = [{"driver": "dra.net", "networkData": {"hardwareAddress": mac(n).upper()}} for n in nics]
         raw = {
             "metadata": {"name": name, "namespace": "team", "uid": f"claim-{name}"},

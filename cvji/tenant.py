@@ -1,0 +1,132 @@
+"""`cvji jobconfig send` and `cvji nodeconfig send|delete`: reports from flags or JSON documents. Wiring only."""
+
+import sys
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+import msgspec
+
+from cvji.cloudvision.payloads import Request, delete_node
+from cvji.cloudvision.send import (
+    CloudVisionClient,
+    DeliveryError,
+    InvalidReportError,
+    NodeInterface,
+    job_request,
+    node_request,
+)
+from cvji.settings import SettingsError
+
+T = TypeVar("T")
+INPUT_LIMIT = 64 * 1024 * 1024
+
+
+class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One job, as a document on stdin."""
+
+    id: str
+    name: str
+    state: str
+    location: str = ""
+    start_time: str | None = None
+    end_time: str | None = None
+    nodes: list[str] | None = None
+    interfaces: list[str] | None = None
+    tenant: bool = False
+
+
+class NodeDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One node, as a document on stdin."""
+
+    node: str
+    interfaces: list[NodeInterface]
+    location: str = ""
+
+
+def documents(kind: type[T], file: str) -> list[T]:
+    """The document or list of documents in a file, `-` for stdin. Raises SettingsError."""
+    name = "stdin" if file == "-" else file
+    try:
+        data = sys.stdin.buffer.read(INPUT_LIMIT) if file == "-" else Path(file).read_bytes()
+        if data.lstrip().startswith(b"["):
+            return msgspec.json.decode(data, type=list[kind])  # type: ignore[valid-type]
+        return [msgspec.json.decode(data, type=kind)]
+    except OSError as err:
+        raise SettingsError(f"{name}: {err.strerror}") from None
+    except (msgspec.MsgspecError, UnicodeError) as err:
+        raise SettingsError(f"{name}: {err}") from None
+
+
+def job_requests(found: Iterable[JobDocument], location: str, tenant: bool) -> list[Request]:
+    """The calls for jobs. Raises InvalidReportError, the document's place in the list named."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return _each(
+        found,
+        lambda job: job_request(
+            job_id=job.id,
+            job_name=job.name,
+            location=job.location or location,
+            job_state=job.state,
+            start_time=job.start_time,
+            end_time=job.end_time,
+            nodes=job.nodes,
+            interfaces=job.interfaces,
+            tenant=job.tenant or tenant,
+            now=now,
+        ),
+    )
+
+
+def node_requests(found: Iterable[NodeDocument], location: str) -> list[Request]:
+    """The calls for nodes. Raises InvalidReportError."""
+    return _each(
+        found,
+        lambda node: node_request(node=node.node, location=node.location or location, interfaces=node.interfaces),
+    )
+
+
+def removals(nodes: Iterable[str]) -> list[Request]:
+    """The calls that remove nodes."""
+    return [delete_node(node) for node in nodes]
+
+
+def _each(found: Iterable[T], make: Callable[[T], Request]) -> list[Request]:
+    items = list(found)
+    requests = []
+    for number, item in enumerate(items):
+        try:
+            requests.append(make(item))
+        except InvalidReportError as err:
+            where = f"document {number + 1}: " if len(items) > 1 else ""
+            raise SettingsError(f"{where}{err}") from None
+    return requests
+
+
+def print_requests(requests: Iterable[Request], out: TextIO) -> int:
+    """--dry-run: each request as one line of JSON. Returns the exit code."""
+    for request in requests:
+        body = msgspec.Raw(request.body or b"null")
+        line = {"method": request.method, "path": request.path, "body": body}
+        print(msgspec.json.encode(line).decode(), file=out)
+    return 0
+
+
+def deliver(client: CloudVisionClient, requests: Iterable[Request], out: TextIO, *, as_json: bool) -> int:
+    """Send all, in order, going on after a failure. Returns the exit code: 1 if any was not delivered."""
+    code = 0
+    for request in requests:
+        status, message = 200, ""
+        try:
+            attempts = client.deliver(request)
+        except DeliveryError as err:
+            status, message, attempts, code = err.status, str(err), err.attempts, 1
+            print(f"cvji: not delivered: {message}", file=sys.stderr)  # noqa: T201
+        if as_json:
+            outcome = {"report": request.about, "delivered": not message, "attempts": attempts}
+            line = outcome | ({"status": status, "reason": message} if message else {})
+            print(msgspec.json.encode(line).decode(), file=out, flush=True)
+        elif not message:
+            print(f"delivered: {request.about}", file=out, flush=True)
+    return code

@@ -1,0 +1,239 @@
+"""Reports by hand: `cvji jobconfig send`, `cvji nodeconfig send|delete` and the Python calls."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvji.cloudvision import (
+    CloudVisionClient,
+    DeliveryError,
+    InvalidReportError,
+    NodeInterface,
+    delete_nodeconfig,
+    send_jobconfig,
+    send_nodeconfig,
+)
+from tests.e2e.kit import EXECUTABLE
+from tests.simulator.cloudvision import CloudVisionSimulator
+from tests.simulator.server import Fault
+
+MACS = ["02:00:00:00:00:0a", "02:00:00:00:00:0b"]
+
+
+def cvji(cloudvision: CloudVisionSimulator, *arguments: str, stdin: Any = None, **env: str) -> tuple[int, str, str]:
+    """Run a command; its exit code, output and errors."""
+    settings = {
+        "API_SERVER": cloudvision.address,
+        "API_TOKEN": cloudvision.token,
+        "API_CA_FILE": str(cloudvision.ca_file),
+        "LOCATION": "lab",
+        **env,
+    }
+    done = subprocess.run(
+        [EXECUTABLE, *arguments],
+        env={name: value for name, value in settings.items() if value},
+        input="" if stdin is None else stdin if isinstance(stdin, str) else json.dumps(stdin),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert cloudvision.token not in done.stdout + done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_tenants_job_from_start_to_end(cloudvision: CloudVisionSimulator) -> None:
+    send = ("jobconfig", "send", "--id", "42", "--name", "llm", "--tenant", "--start-time", "2026-01-31T12:00:00+01:00")
+    assert cvji(cloudvision, *send, "--state", "RUNNING", "--interface", "02-00-00-00-00-0B")[0] == 0
+    both = ",".join(mac.upper() for mac in reversed(MACS))
+    code, out, _ = cvji(
+        cloudvision, *send, "--state", "running", "--interface", both, "--interface", MACS[0], "-o", "json"
+    )
+    assert (code, json.loads(out)) == (0, {"report": "job llm (42) RUNNING", "delivered": True, "attempts": 1})
+    end = ("--state", "JOB_STATE_COMPLETED", "--end-time", "2026-01-31T13:00:00Z")
+    assert cvji(cloudvision, *send, *end, "--interface", both)[0] == 0
+    history = cloudvision.history["42"]
+    assert [entry["interfaces"]["values"] for entry in history] == [MACS[1:], MACS, MACS]
+    assert history[-1] == {
+        "key": {"id": "42"},
+        "name": "llm",
+        "location": "lab",
+        "state": "JOB_STATE_COMPLETED",
+        "type": "JOB_TYPE_TENANT",
+        "start_time": "2026-01-31T11:00:00Z",
+        "end_time": "2026-01-31T13:00:00Z",
+        "interfaces": {"values": MACS},
+    }
+
+
+def test_documents_on_stdin(cloudvision: CloudVisionSimulator, tmp_path: Path) -> None:
+    one = {"id": "1", "name": "a", "state": "FAILED", "nodes": ["n2", "n1"], "location": "dc2"}
+    assert cvji(cloudvision, "jobconfig", "send", stdin=one)[0] == 0
+    assert cloudvision.jobs["1"]["nodes"] == {"values": ["n1", "n2"]}
+    assert cloudvision.jobs["1"]["location"] == "dc2"
+    assert cloudvision.jobs["1"]["end_time"] >= cloudvision.jobs["1"]["start_time"]
+    file = tmp_path / "jobs.json"
+    file.write_text(json.dumps([{"id": str(n), "name": "b", "state": "RUNNING", "nodes": ["n"]} for n in range(20)]))
+    code, out, _ = cvji(cloudvision, "jobconfig", "send", "-f", str(file))
+    assert (code, out.count("delivered: job b")) == (0, 20)
+    assert set(cloudvision.jobs) == {str(n) for n in range(20)}
+
+
+def test_nodes_by_hand(cloudvision: CloudVisionSimulator) -> None:
+    nic = f"eth0={MACS[0]},10.0.0.1,fd00::1"
+    assert cvji(cloudvision, "nodeconfig", "send", "--node", "n1", "--interface", nic)[0] == 0
+    document = {"node": "n2", "interfaces": [{"name": "eth0", "mac": MACS[1].upper(), "ips": ["10.0.0.2"]}]}
+    assert cvji(cloudvision, "nodeconfig", "send", stdin=[document])[0] == 0
+    assert cloudvision.nodes["n1"]["data_interfaces"]["values"][0]["ip_addresses"] == {
+        "values": ["10.0.0.1", "fd00::1"]
+    }
+    assert cloudvision.nodes["n2"]["data_interfaces"]["values"][0]["mac_address"] == MACS[1]
+    assert cvji(cloudvision, "nodeconfig", "delete", "n1", "n2")[0] == 0
+    assert cloudvision.nodes == {}
+
+
+GOOD = ["jobconfig", "send", "--id", "1", "--state", "RUNNING", "--interface", MACS[0]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "says"),
+    [
+        ([*GOOD, "--interface", "02:00"], None, "interfaces[1]: '02:00' is not a MAC address"),
+        ([*GOOD, "--interface", "00:00:00:00:00:00"], None, "interfaces[1]: "),
+        ([*GOOD, "--node", "n1"], None, "interfaces: give either interfaces (MACs) or nodes"),
+        ([*GOOD[:-2]], None, "interfaces: give either interfaces (MACs) or nodes"),
+        ([*GOOD, "--state", "DONE"], None, "state: 'DONE' is unknown: it must be one of RUNNING, COMPLETED"),
+        ([*GOOD, "--end-time", "2026-01-01T00:00:00Z"], None, "end_time: a RUNNING job has none"),
+        (
+            [*GOOD, "--state", "FAILED", "--start-time", "2026-01-02T00:00:00Z", "--end-time", "2026-01-01T00:00:00Z"],
+            None,
+            "end_time: 2026-01-01T00:00:00Z is before the start",
+        ),
+        ([*GOOD, "--start-time", "noon"], None, "start_time: 'noon' is not a time"),
+        ([*GOOD, "--start-time", "2026-01-02T00:00:00"], None, "start_time: '2026-01-02T00:00:00' is not a time"),
+        ([*GOOD, "--location", " "], None, "location: must not be empty"),
+        ([*GOOD, "--timeout", "x"], None, "--timeout: 'x' is not a duration"),
+        ([*GOOD, "-o", "xml"], None, "--output is 'xml': it must be one of text, json"),
+        ([*GOOD, "-f", "-"], None, "give flags or a JSON document, not both"),
+        (["jobconfig", "send"], "", "stdin: Input data was truncated"),
+        (["jobconfig", "send"], "{", "stdin: "),
+        (["jobconfig", "send"], {"id": "1"}, "stdin: Object missing required field `name`"),
+        (["jobconfig", "send"], [{"id": "1", "name": "a", "state": "RUNNING", "mac": "x"}], "unknown field `mac`"),
+        (["jobconfig", "send"], [{"id": "1", "name": "a", "state": 1}], "$[0].state"),
+        (
+            ["jobconfig", "send"],
+            [
+                {"id": "1", "name": "a", "state": "RUNNING", "nodes": ["n"]},
+                {"id": "2", "name": "a", "state": "RUNNING", "nodes": [""]},
+            ],
+            "document 2: nodes[0]: must not be empty",
+        ),
+        (["jobconfig", "send", "-f", "/nonexistent"], None, "/nonexistent: No such file"),
+        (["nodeconfig", "send", "--node", "n"], None, "interfaces: give at least one"),
+        (["nodeconfig", "send", "--node", "n", "--interface", "eth0"], None, "must be NAME=MAC"),
+        (
+            ["nodeconfig", "send", "--node", "n", "--interface", f"eth0={MACS[0]},10.0.0.300"],
+            None,
+            "is not an IP address",
+        ),
+        (["nodeconfig", "delete", ""], None, "node: must not be empty"),
+        (["nodeconfig", "delete"], None, "Missing argument"),
+    ],
+)
+def test_bad_input_is_one_line_exit_2_and_nothing_sent(
+    cloudvision: CloudVisionSimulator, arguments: list[str], stdin: Any, says: str
+) -> None:
+    code, out, err = cvji(cloudvision, *arguments, stdin=stdin)
+    assert (code, out) == (2, "")
+    assert err.startswith("cvji: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert cloudvision.requests == []
+
+
+def test_500_twice_then_taken(cloudvision: CloudVisionSimulator) -> None:
+    cloudvision.faults.extend([Fault(500)] * 2)
+    code, out, _ = cvji(cloudvision, *GOOD, "-o", "json")
+    assert code == 0
+    assert json.loads(out)["attempts"] == 3
+
+
+def test_not_delivered_is_exit_1_and_says_why(cloudvision: CloudVisionSimulator) -> None:
+    cloudvision.always = Fault(400, b'{"message":"no such location"}')
+    code, out, err = cvji(cloudvision, *GOOD, "-o", "json")
+    assert code == 1
+    assert "HTTP 400: no such location" in err
+    assert json.loads(out)["status"] == 400
+    cloudvision.always = None
+    assert cvji(cloudvision, *GOOD, API_TOKEN="wrong")[0] == 1
+    cloudvision.refuse()
+    code, _, err = cvji(cloudvision, *GOOD, "--timeout", "1s")
+    assert code == 1
+    assert "no answer" in err
+
+
+def test_dry_run_needs_no_server(cloudvision: CloudVisionSimulator) -> None:
+    code, out, _ = cvji(cloudvision, *GOOD, "--dry-run", API_SERVER="", API_TOKEN="")
+    assert code == 0
+    assert json.loads(out)["body"]["key"] == {"id": "1"}
+    assert cloudvision.requests == []
+
+
+# --- the Python calls ---------------------------------------------------------------------------------
+
+
+def test_the_call_as_integrators_make_it(cloudvision: CloudVisionSimulator, caplog: pytest.LogCaptureFixture) -> None:
+    server: dict[str, Any] = {
+        "api_server": cloudvision.address,
+        "api_token": cloudvision.token,
+        "api_ca_file": str(cloudvision.ca_file),
+    }
+    job: dict[str, Any] = {
+        "job_id": "7",
+        "job_name": "tenant-job",
+        "location": "lab",
+        "job_state": "JOB_STATE_RUNNING",
+        "start_time": "2026-01-31T12:00:00Z",
+        "end_time": None,
+        "nodes": [],
+        "interfaces": MACS,
+    }
+    assert send_jobconfig(**server, **job, isTenantJob=True) is True
+    assert cloudvision.jobs["7"]["type"] == "JOB_TYPE_TENANT"
+    assert send_jobconfig(**server, **job | {"nodes": ["n1"]}, jobconfig_mode="node") is True
+    assert cloudvision.jobs["7"]["nodes"] == {"values": ["n1"]}
+    assert send_jobconfig(**server, **job | {"interfaces": ["x"]}) is False
+    assert "'x' is not a MAC address" in caplog.text
+    assert send_jobconfig(**server | {"api_token": "wrong"}, **job) is False
+    assert send_nodeconfig(**server, node="n", location="lab", interfaces=[NodeInterface("e", MACS[0])]) is True
+    assert delete_nodeconfig(**server, node="n") is True
+    assert cloudvision.nodes == {}
+
+
+def test_a_client_for_many_calls_with_typed_errors(cloudvision: CloudVisionSimulator) -> None:
+    with CloudVisionClient(cloudvision.address, cloudvision.token, api_ca_file=str(cloudvision.ca_file)) as client:
+        for number in range(200):
+            client.send_jobconfig(
+                job_id=str(number), job_name="many", location="lab", job_state="RUNNING", interfaces=MACS
+            )
+        assert cloudvision.most_connections == 1
+        with pytest.raises(InvalidReportError) as invalid:
+            client.send_jobconfig(job_id="", job_name="x", location="lab", job_state="RUNNING", interfaces=MACS)
+        assert invalid.value.field == "id"
+        cloudvision.faults.append(Fault(404, b"{}"))
+        with pytest.raises(DeliveryError) as refused:
+            client.delete_nodeconfig("n")
+        assert refused.value.status == 404
+    assert len(cloudvision.jobs) == 200
+
+
+def test_importing_it_imports_no_kubernetes() -> None:
+    code = (
+        "import sys; from cvji.cloudvision import send_jobconfig, CloudVisionClient;"
+        "print(sorted(m for m in ('kubernetes', 'prometheus_client', 'typer', 'pyroute2') if m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
