@@ -252,13 +252,16 @@ class Tracker:
         self._claims[key] = claim
         for user in _user_keys(claim):
             self._claims_by_user.setdefault(user, {})[key] = None
-        self._refresh(touched | self._users(claim), now)
+        for uid in touched | self._users(claim):
+            pod = self._pods.get(uid)
+            if pod is not None:
+                self._refresh((uid,), now, given_back=not claim.macs or not _reserved(claim, pod))
 
     def _remove_claim(self, key: tuple[str, str], now: float) -> None:
         claim = self._claims.pop(key, None)
         if claim is not None:
             self._unuse(claim)
-            self._refresh(self._users(claim), now)
+            self._refresh(self._users(claim), now, given_back=True)
 
     def _unuse(self, claim: Claim) -> None:
         for user in _user_keys(claim):
@@ -276,7 +279,8 @@ class Tracker:
 
     # --- what a pod holds ---------------------------------------------------------------------------
 
-    def _refresh(self, pods: Iterable[str], now: float) -> None:
+    def _refresh(self, pods: Iterable[str], now: float, *, given_back: bool = False) -> None:
+        """Find anew what pods hold; `given_back` says that a claim of theirs was let go."""
         for uid in pods:
             pod = self._pods.get(uid)
             if pod is None or pod.owner is None:
@@ -286,7 +290,7 @@ class Tracker:
             if pod.phase == "Succeeded":  # it keeps what it held; its claims may be gone by now
                 at, lost = self._given_back.get(uid, (now, ()))
                 held = _union(before, held, lost if now - at <= _GIVEN_BACK else ())
-            elif missing := set(before) - set(held):
+            elif given_back and (missing := set(before) - set(held)):
                 self._given_back[uid] = (now, tuple(missing))
             if held != before or uid not in self._held:
                 self._held[uid] = held

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.crds import all_crds
 from tests.e2e.kit import Cluster, Stage, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
-from tests.simulator.kubernetes import KubernetesSimulator
+from tests.simulator.kubernetes import CLAIMS, JOB_KINDS, NODE_KINDS, KubernetesSimulator
 
 
 @pytest.fixture
@@ -34,7 +36,45 @@ def simulated(kubernetes: KubernetesSimulator, cloudvision: CloudVisionSimulator
     assert cloudvision.rejected == []
 
 
+NAMESPACES = ("team", "other", "cloudvision")
+
+
+@pytest.fixture(scope="session")
+def prepared_plane(control_plane: ControlPlane) -> ControlPlane:
+    """The control plane with every CRD and the namespaces that tests use."""
+    control_plane.install_crds(all_crds())
+    for name in NAMESPACES:
+        control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    return control_plane
+
+
+def empty(plane: ControlPlane) -> None:
+    """Delete every object that a test may have left."""
+    kinds = [("", "v1", "Pod", "pods"), ("batch", "v1", "Job", "jobs"), CLAIMS, *JOB_KINDS, *NODE_KINDS]
+    for group, version, _, plural in kinds:
+        base = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        for namespace in NAMESPACES:
+            query = "?gracePeriodSeconds=0&propagationPolicy=Background"
+            plane.call("DELETE", f"{base}/namespaces/{namespace}/{plural}{query}")
+
+
 @pytest.fixture
-def stage(simulated: Stage) -> Stage:
+def real(prepared_plane: ControlPlane, cloudvision: CloudVisionSimulator, tmp_path: Path) -> Iterator[Stage]:
+    """A stage on the real control plane."""
+    headers = {"Authorization": f"Bearer {prepared_plane.admin_token}"}
+    cluster = Cluster(
+        prepared_plane.server, prepared_plane.kubeconfig, ca_certs=str(prepared_plane.ca_file), headers=headers
+    )
+    stage = Stage(cluster, cloudvision, tmp_path)
+    yield stage
+    stage.close()
+    cluster.close()
+    empty(prepared_plane)
+    assert cloudvision.rejected == []
+
+
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.cluster)])
+def stage(request: pytest.FixtureRequest) -> Stage:
     """The stage that test bodies for any cluster play on."""
-    return simulated
+    found: Stage = request.getfixturevalue(request.param)
+    return found

@@ -43,7 +43,8 @@ class Cluster:
         """One request; AssertionError unless it succeeds."""
         kind = f"application/{patch}-patch+json" if method == "PATCH" else "application/json"
         data = json.dumps(body) if body is not None else None
-        response = self._http.request(method, self.server + path, body=data, headers={"Content-Type": kind})
+        headers = {**self._http.headers, "Content-Type": kind}
+        response = self._http.request(method, self.server + path, body=data, headers=headers)
         assert response.status < 300, f"{method} {path}: {response.status} {response.data!r}"
         found: Object = json.loads(response.data)
         return found

@@ -150,6 +150,8 @@ def test_suspended_and_resumed_is_cancelled_and_running_with_a_new_start(stage: 
     for name, (kind, path, made, _, number) in jobs.items():
         entry = stage.wait_for_states(name, "RUNNING", "CANCELLED")[-1]
         assert stamp(-60) <= entry["end_time"] <= stamp(1)
+        if kind == ("batch", "Job"):  # its controller takes the start back, and the API insists on that order
+            cluster.set_status(made, {"startTime": None})
         change = {"suspend": False}
         for part in reversed(path):
             change = {part: change}

@@ -515,6 +515,18 @@ def test_a_claim_given_back_just_before_its_pods_success_was_seen_still_counts()
     assert world.run(60) == []
 
 
+def test_a_mac_that_was_replaced_does_not_come_back_with_success() -> None:
+    world = World()
+    world.job()
+    world.pod(nics=(1,))
+    world.claim("c", (2,), (("pod", "pod"),))
+    world.pod(nics=(3,))
+    world.claim("c", (4,), (("pod", "pod"),))
+    assert [report.holds for report in world.run(10)] == [macs(3, 4)]
+    world.pod(phase="Succeeded", nics=(3,))
+    assert world.run(60) == []
+
+
 def test_a_claim_shared_by_pods_of_two_jobs_counts_for_each() -> None:
     world = World()
     for job in ("a", "b"):

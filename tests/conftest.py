@@ -1,0 +1,24 @@
+"""One real control plane for a test session (and worker); a test that breaks it for others starts its own."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.controlplane import ControlPlane, ControlPlaneUnavailable
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """A running control plane. Skips where none can be had, unless CI_REQUIRE_CLUSTER=1: then it fails."""
+    plane = ControlPlane()
+    try:
+        plane.start()
+    except ControlPlaneUnavailable as reason:
+        if os.environ.get("CI_REQUIRE_CLUSTER") == "1":
+            pytest.fail(f"no control plane: {reason}")
+        pytest.skip(f"no control plane: {reason}")
+    try:
+        yield plane
+    finally:
+        plane.stop()
