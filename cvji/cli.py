@@ -132,6 +132,23 @@ def informer(
         str,
         _option("--kind-retry", env="KIND_RETRY", help="How often to look for job kinds not served before."),
     ] = "30s",
+    state_namespace: Annotated[
+        str,
+        _option(
+            "--state-namespace", env="STATE_NAMESPACE", help="Where the checkpoint and the Lease are kept; empty: none."
+        ),
+    ] = "",
+    leader_elect: Annotated[
+        bool, _option("--leader-elect", env="LEADER_ELECT", help="Report only while holding the Lease.")
+    ] = False,
+    resync_interval: Annotated[
+        str,
+        _option("--resync-interval", env="RESYNC_INTERVAL", help="Say everything once more in each; 0: never."),
+    ] = "6h",
+    health_address: Annotated[
+        str,
+        _option("--health-address", env="HEALTH_ADDRESS", help="Serve /healthz, /readyz, /metrics on host:port."),
+    ] = "",
     context: Annotated[str, _option("--context", env="KUBE_CONTEXT", help="Context in KUBECONFIG.")] = "",
     log_level: Annotated[str, _option("--log-level", env="LOG_LEVEL", help="debug|info|warning|error.")] = "info",
     log_format: Annotated[str, _option("--log-format", env="LOG_FORMAT", help="text|json.")] = "text",
@@ -163,6 +180,10 @@ def informer(
         start_max_wait=_duration(start_max_wait, "START_MAX_WAIT"),
         nodeconfig_mode=_one_of(NodeConfigMode, nodeconfig_mode, "NODECONFIG_MODE"),
         node_interface_type=_one_of(InterfaceType, node_interface_type, "NODE_INTERFACE_TYPE"),
+        state_namespace=_namespace(state_namespace, "STATE_NAMESPACE"),
+        leader_elect=leader_elect,
+        resync=_duration(resync_interval, "RESYNC_INTERVAL"),
+        health_address=health_address,
         context=context,
         rediscover=_duration(kind_retry, "KIND_RETRY"),
     )
@@ -354,6 +375,13 @@ def _one_of(choices: Callable[[str], T], text: str, name: str) -> T:
     except ValueError:
         values = ", ".join(str(choice.value) for choice in choices)  # type: ignore[attr-defined]
         raise SettingsError(f"{name} is {text!r}: it must be one of {values}") from None
+
+
+def _namespace(text: str, name: str) -> str:
+    found = namespaces(text)
+    if len(found) > 1:
+        raise SettingsError(f"{name} is {text!r}: it must be one namespace")
+    return found[0] if found else ""
 
 
 def _duration(text: str, name: str) -> float:

@@ -1,44 +1,41 @@
-"""`cvji informer`: objects from the Kubernetes API through the tracker to CloudVision. Wiring, nothing else.
+"""`cvji informer`: objects from the Kubernetes API through the reporter to CloudVision. Wiring, nothing else.
 
-One thread decides: reflectors put batches on one bounded queue, and the loop here feeds them to the
-tracker and hands its reports to the delivery.
+One thread decides: everything that happens, reflectors' changes, written shards, delivered reports, comes
+to it on one bounded queue, and the reporter's decisions leave it for the writer and the delivery.
 """
 
 import logging
+import os
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import msgspec
 
-from cvji.cloudvision.client import Answer, Client, Token, Verdict
+from cvji.cloudvision.client import READ_TIMEOUT, Answer, Client, Token, Verdict
 from cvji.cloudvision.outbox import Delivery, Parcel
-from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
+from cvji.cloudvision.payloads import Request
 from cvji.jobs.allocation import Claim, Pod, read_claim, read_pod
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.report import JobReport
-from cvji.jobs.tracker import (
-    Applied,
-    Deleted,
-    KindWatched,
-    Mode,
-    NodeNics,
-    OwnerPolicy,
-    Policy,
-    Problem,
-    Tracker,
-)
-from cvji.kube.client import Api
+from cvji.jobs.tracker import Applied, Deleted, KindWatched, Mode, OwnerPolicy, Policy, Problem
+from cvji.kube.checkpoint import Checkpoint, LostFenceError
+from cvji.kube.client import Api, ApiError
 from cvji.kube.discovery import PODS, Resource
+from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
 from cvji.kube.reflector import Change, Happened
 from cvji.kube.watches import REDISCOVER, Wanted, Watches
-from cvji.nodes.inventory import InterfaceType, Inventory, NodeReport, NodeState, read_node_state
-from cvji.settings import CloudVision, NodeConfigMode
+from cvji.ledger import SHARDS, Key, LedgerError
+from cvji.nodes.inventory import InterfaceType, NodeReport, NodeState, read_node_state
+from cvji.reporter import NodeApplied, NodeDeleted, NodesListed, Reporter
+from cvji.settings import CloudVision, NodeConfigMode, SettingsError
 from cvji.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -50,6 +47,12 @@ NODE_STATES = {
 QUEUE_BATCHES = 1000  # beyond this the watches are read no further: the API server holds the rest
 BURST = 2000  # changes taken in before jobs are judged, so that reports are not held up by a flood
 DRAIN = 20.0  # seconds; Kubernetes gives 30 between SIGTERM and SIGKILL
+IDLE = 5.0  # seconds after which the loop turns even though nothing happens, to show that it is alive
+STUCK = 60.0  # seconds without a turn: not alive
+# Reports wait for the write that records them; acknowledgements may wait for company.
+WRITE_URGENT, WRITE_LAZY = 0.2, 2.0
+WRITE_RETRY = 2.0
+NAME = "cv-job-informer"  # of the Lease, and of the checkpoint's ConfigMaps
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -69,9 +72,54 @@ class Settings(msgspec.Struct, frozen=True):
     node_interface_type: InterfaceType = InterfaceType.ALL
     context: str = ""
     rediscover: float = REDISCOVER
+    state_namespace: str = ""  # "": no checkpoint; nothing is remembered over a restart
+    leader_elect: bool = False
+    resync: float = 0.0
+    health_address: str = ""
 
     def __repr__(self) -> str:
         return f"Settings(location={self.location!r})"
+
+
+class Elected(msgspec.Struct, frozen=True):
+    """This process is to report from now on."""
+
+
+class Written(msgspec.Struct, frozen=True):
+    """Shards were stored as they were when `held_back` was; or were not, for now."""
+
+    shards: tuple[int, ...]
+    held_back: Mapping[Key, JobReport | NodeReport]
+    stored: bool
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """CloudVision took a report."""
+
+    said: JobReport | NodeReport
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """End: well (code 0), with what waits delivered first; or at once, no longer the leader."""
+
+    code: int
+
+
+Happening = list[Change[Any]] | list[Resource] | Elected | Written | Delivered | Stop
+
+
+class Deliverer(Protocol):
+    """Where requests go."""
+
+    def put(self, key: Key, request: Request, tag: object = None) -> None:
+        """Send `request`; it replaces what waits under its key."""
+
+    def depth(self) -> int:
+        """How many keys wait."""
+        ...
+
+    def close(self) -> None:
+        """Begin no further attempt."""
 
 
 class Printer:
@@ -80,47 +128,61 @@ class Printer:
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
-    def put(self, key: tuple[str, str], request: Request, tag: object = None) -> None:  # noqa: ARG002
+    def put(self, key: Key, request: Request, tag: object = None) -> None:  # noqa: ARG002
         """Print `request`."""
         body = msgspec.Raw(request.body or b"null")
         line = {"method": request.method, "path": request.path, "body": body}
         print(msgspec.json.encode(line).decode(), file=self._out, flush=True)
 
-    def drain(self, timeout: float) -> int:  # noqa: ARG002
+    def depth(self) -> int:
         """Nothing ever waits."""
         return 0
 
+    def close(self) -> None:
+        """Nothing to end."""
+
 
 class Informer:
-    """The loop between the watches and the delivery."""
+    """The loop between the watches, the checkpoint and the delivery."""
 
     def __init__(
         self,
         settings: Settings,
         api: Api,
         metrics: Metrics,
-        deliver: "Delivery | Printer",
+        deliver: Deliverer,
+        happenings: "queue.Queue[Happening]",
+        elector: Elector | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._deliver = deliver
         self._clock = clock
-        self._queue: queue.Queue[list[Change[Any]] | list[Resource] | None] = queue.Queue(QUEUE_BATCHES)
-        self._registry = registry = Registry(settings.extra_kinds)
-        self._tracker = Tracker(
-            Policy(settings.mode, settings.owner, settings.stability_delay, settings.start_max_wait),
-            self._problem,
+        self._queue = happenings
+        self._elector = elector
+        policy = Policy(settings.mode, settings.owner, settings.stability_delay, settings.start_max_wait)
+        self._checkpoint: Checkpoint | None = None
+        if settings.state_namespace:
+            identity = f"{socket.gethostname()}-{uuid.uuid4()}"
+            self._checkpoint = Checkpoint(api, settings.state_namespace, f"{NAME}-checkpoint", SHARDS, identity)
+        self._reporter = Reporter(
+            policy,
+            settings.location,
+            durable=self._checkpoint is not None,
+            resync=settings.resync,
+            problem=self._problem,
         )
-        self._inventory = Inventory()
         # Several namespaces are watched as all, since each would need a watch of its own for each kind.
         self._namespaces = frozenset(settings.namespaces) if len(settings.namespaces) > 1 else frozenset()
         namespace = settings.namespaces[0] if len(settings.namespaces) == 1 else ""
+        registry = Registry(settings.extra_kinds)
         wanted = {kind.key: Wanted(partial(registry.read, kind), namespace) for kind in registry}
         wanted["", "Pod"] = Wanted(partial(read_pod, registry), namespace)
         wanted["resource.k8s.io", "ResourceClaim"] = Wanted(read_claim, namespace)
-        if state := NODE_STATES.get(settings.nodeconfig_mode):
-            wanted[state] = Wanted(partial(read_node_state, settings.node_interface_type))
+        self._node_kind = NODE_STATES.get(settings.nodeconfig_mode)
+        if self._node_kind:
+            wanted[self._node_kind] = Wanted(partial(read_node_state, settings.node_interface_type))
         self.watches = Watches(
             api,
             wanted,
@@ -131,133 +193,280 @@ class Informer:
             on_crash=lambda _: metrics.errors.inc(),
         )
         self._awaited: set[Resource] | None = None  # first lists to come; None before discovery
+        self._elected = elector is None
+        self._stopping_until: float | None = None
+        self._code: int | None = None
+        self._writes: queue.SimpleQueue[tuple[dict[int, bytes], dict[Key, JobReport | NodeReport]]] = (
+            queue.SimpleQueue()
+        )
+        self._writing = False
+        self._write_after = 0.0
+        self.turned = time.monotonic()
         self.synced = False
 
-    def run(self) -> None:
-        """Work until `stop`; then deliver what waits."""
+    # --- life ---------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until told to stop. Returns the exit code: 1 if another is the leader now."""
         self.watches.start()
-        stopped = False
-        while not stopped:
+        if self._elector is not None:
+            run = partial(self._elector.run, lambda: self._queue.put(Elected()), lambda: self._queue.put(Stop(1)))
+            threading.Thread(target=run, name="lease", daemon=True).start()
+        if self._checkpoint is not None:
+            write = partial(self._write, self._checkpoint)
+            threading.Thread(target=write, name="checkpoint", daemon=True).start()
+        while self._code is None:
             try:
-                stopped = self._turn()
+                self._turn()
             except Exception:  # the outermost loop: one object must not end the reports of all others
                 log.exception("internal error; going on")
                 self._metrics.errors.inc()
-        self.watches.stop()
-        left = self._deliver.drain(DRAIN)
-        if left:
-            log.error("stopped with %d reports undelivered", left)
-        else:
-            log.info("stopped; everything was delivered")
+        self._deliver.close()
+        if self._elector is not None:
+            self._elector.stop(release=self._code == 0)
+        return self._code
 
-    def stop(self) -> None:
-        """End `run` soon; may be called by a signal handler or another thread."""
-        threading.Thread(target=self._queue.put, args=(None,), daemon=True).start()
-
-    def _turn(self) -> bool:
-        """Take in what has come, or wait for it until a job's time comes; then judge. True to stop."""
-        deadline = self._tracker.next_deadline() if self.synced else None
-        wait = None if deadline is None else max(deadline - self._clock(), 0.0)
+    def _turn(self) -> None:
+        """Take in what has come, or wait for it until a job's time comes; then judge."""
         taken = 0
         try:
-            batch = self._queue.get(timeout=wait)
+            happened = self._queue.get(timeout=self._wait())
             while True:
-                if batch is None:
-                    return True
-                taken += len(batch)
-                self._take(batch)
-                if taken >= BURST:
+                taken += len(happened) if isinstance(happened, list) else 1
+                self._take(happened)
+                if taken >= BURST or self._code is not None:
                     break
-                batch = self._queue.get_nowait()
+                happened = self._queue.get_nowait()
         except queue.Empty:
             pass
-        if self.synced:
-            for report in self._tracker.advance(self._clock()):
-                self._report(report)
-        return False
+        self.turned = time.monotonic()
+        if self._reporter.leading:
+            if self._stopping_until is None:
+                self._reporter.advance(self._clock())
+            self._store()
+            for send in self._reporter.take():
+                self._announce(send.said)
+                self._deliver.put(send.key, send.request, send.said)
+        if self._stopping_until is not None:
+            self._finish(self._stopping_until)
 
-    def _take(self, batch: list[Change[Any]] | list[Resource]) -> None:
+    def _wait(self) -> float:
+        """Seconds until the loop has something to do by itself."""
+        now = self._clock()
+        due = now + (IDLE if self._stopping_until is None else 0.1)
+        if self._reporter.leading:
+            deadline = self._reporter.next_deadline() if self._stopping_until is None else None
+            due = min(due, deadline) if deadline is not None else due
+            if self._reporter.changed and not self._writing:
+                due = min(due, self._write_after + (WRITE_URGENT if self._reporter.urgent else WRITE_LAZY))
+        return max(due - now, 0.0)
+
+    def _take(self, happened: Happening) -> None:
+        match happened:
+            case list() if self._stopping_until is not None:
+                pass  # intake is over
+            case list():
+                self._take_batch(happened)
+            case Elected():
+                self._elected = True
+            case Delivered(said):
+                self._reporter.delivered(said)
+            case Written(shards, held_back, stored):
+                self._writing = False
+                if stored:
+                    self._reporter.written(shards, held_back)
+                else:
+                    self._reporter.unwritten(shards)
+                    self._write_after = self._clock() + WRITE_RETRY
+            case Stop(code) if code or not self._reporter.leading:
+                self._code = code
+            case Stop():
+                self.watches.stop()
+                self._stopping_until = self._clock() + DRAIN
+        if self.synced and self._elected and not self._reporter.leading:
+            self._lead()
+
+    def _lead(self) -> None:
+        """Take the checkpoint and report from now on; tried again at the next turn if that fails."""
+        try:
+            shards = self._checkpoint.take_over() if self._checkpoint else []
+            self._reporter.lead(shards, self._clock())
+        except (ApiError, LedgerError) as err:
+            log.error("the checkpoint cannot be taken over: %s; trying again", err)
+            threading.Timer(WRITE_RETRY, self._queue.put, args=(Elected(),)).start()
+            self._elected = False
+            return
+        except LostFenceError as err:
+            log.error("another took the checkpoint over: %s", err)
+            self._code = 1
+            return
+        counts = self._reporter.counts()
+        log.info("all kinds are listed; reporting from now on (%s remembered)", counts)
+
+    def _finish(self, until: float) -> None:
+        """After SIGTERM: done once everything is delivered and recorded, or when time is up."""
+        left = self._deliver.depth() + len(self._reporter.held_back())
+        quiet = not left and not self._writing and not self._reporter.changed
+        if quiet or self._clock() >= until:
+            if left:
+                log.error("stopped with %d reports undelivered", left)
+            else:
+                log.info("stopped; everything was delivered")
+            self._code = 0
+
+    # --- changes ------------------------------------------------------------------------------------
+
+    def _take_batch(self, batch: list[Change[Any]] | list[Resource]) -> None:
         now = self._clock()
         for item in batch:
             if isinstance(item, Change):
                 self._change(item, now)
         if self._awaited is None or any(isinstance(item, Resource) for item in batch):
-            self._awaited = (self._awaited or set()) | {x for x in batch if isinstance(x, Resource)}
+            self._awaited = (self._awaited or set()) | {item for item in batch if isinstance(item, Resource)}
         if not self.synced and not self._awaited:
             self.synced = True
-            log.info("all kinds are listed; reporting from now on")
+            if not self._elected:
+                log.info("all kinds are listed; standing by")
 
     def _change(self, change: Change[Job | Pod | Claim | NodeState], now: float) -> None:
         found = change.object
         if found is None:
-            key = (change.resource.group, change.resource.kind)
             (self._awaited or set()).discard(change.resource)
-            self._tracker.apply(KindWatched(key, change.what is Happened.LISTED), now)
+            key, watched = (change.resource.group, change.resource.kind), change.what is Happened.LISTED
+            if key != self._node_kind:
+                self._reporter.apply(KindWatched(key, watched), now)
+            elif watched:
+                self._reporter.apply(NodesListed(), now)
         elif isinstance(found, NodeState):
             applied = change.what is Happened.APPLIED
-            report = (self._inventory.apply if applied else self._inventory.remove)(found)
-            if report is not None:
-                self._report_node(report)
-            self._tracker.apply(NodeNics(found.node, self._inventory.fabric(found.node)), now)
+            self._reporter.apply(NodeApplied(found) if applied else NodeDeleted(found), now)
         elif not self._namespaces or found.namespace in self._namespaces:
-            event = Applied(found) if change.what is Happened.APPLIED else Deleted(found)
-            self._tracker.apply(event, now)
+            applied = change.what is Happened.APPLIED
+            self._reporter.apply(Applied(found) if applied else Deleted(found), now)
 
     def _problem(self, problem: Problem) -> None:
         log.warning("%s: %s", problem.object, problem.message)
         self._metrics.problems.inc()
 
-    def _report(self, report: JobReport) -> None:
-        log.info(
-            "%s %s/%s is %s with %d %s",
-            report.kind,
-            report.namespace,
-            report.name,
-            report.state.name,
-            len(report.holds),
-            "nodes" if self._settings.mode is Mode.NODE else "NICs",
-        )
-        config = job_config(report, location=self._settings.location, nodes=self._settings.mode is Mode.NODE)
-        self._deliver.put(("job", report.id), post_job(config), report)
+    def _announce(self, said: JobReport | NodeReport) -> None:
+        if isinstance(said, NodeReport):
+            log.info("node %s has %d NICs", said.node, len(said.nics))
+            return
+        what = "nodes" if said.nodes else "NICs"
+        job = f"{said.kind} {said.namespace}/{said.name}"
+        log.info("%s is %s with %d %s", job, said.state.name, len(said.holds), what)
 
-    def _report_node(self, report: NodeReport) -> None:
-        log.info("node %s has %d NICs", report.node, len(report.nics))
-        request = (
-            post_node(node_config(report, location=self._settings.location))
-            if report.nics
-            else delete_node(report.node)
-        )
-        self._deliver.put(("node", report.node), request, report)
+    # --- the checkpoint -----------------------------------------------------------------------------
+
+    def _store(self) -> None:
+        """Hand the changed shards to the writer, one round at a time."""
+        wait = WRITE_URGENT if self._reporter.urgent or self._stopping_until is not None else WRITE_LAZY
+        if self._writing or not self._reporter.changed or self._clock() < self._write_after + wait:
+            return
+        self._writing = True
+        self._write_after = self._clock()
+        self._writes.put((self._reporter.dirty(), self._reporter.held_back()))
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        """The writer's thread."""
+        while True:
+            shards, held_back = self._writes.get()
+            done: list[int] = []
+            try:
+                for shard, data in shards.items():
+                    checkpoint.write(shard, data)
+                    done.append(shard)
+            except ApiError as err:
+                log.warning("the checkpoint waits: %s", err)
+                left = tuple(shard for shard in shards if shard not in done)
+                self._queue.put(Written(left, {}, stored=False))
+                # What was stored before the failure is as good as any, but its round is over: it is written again.
+                self._queue.put(Written(tuple(done), held_back, stored=True))
+                continue
+            except LostFenceError as err:
+                log.error("no longer the one who reports: %s", err)
+                self._queue.put(Stop(1))
+                return
+            self._queue.put(Written(tuple(done), held_back, stored=True))
+
+    # --- telemetry ----------------------------------------------------------------------------------
+
+    def alive(self) -> str:
+        """What is wrong with the loop, for /healthz."""
+        silence = time.monotonic() - self.turned
+        return f"the loop has not turned for {silence:.0f} s" if silence > STUCK else ""
+
+    def ready(self) -> str:
+        """What is not there yet, for /readyz."""
+        if self.synced:
+            return ""
+        awaited = sorted(str(resource) for resource in self._awaited or ())
+        return "waiting for the first lists of " + (", ".join(awaited) or "the Kubernetes API")
+
+    def measure(self) -> None:
+        """Bring the gauges up to date, before a scrape."""
+        for state, count in self._reporter.counts().items():
+            self._metrics.jobs.labels(state).set(count)
+        self._metrics.leader.set(self._reporter.leading)
+        self._metrics.outbox_depth.set(self._deliver.depth())
+        now = time.monotonic()
+        for resource, watch in list(self.watches.states.items()):
+            self._metrics.watch_restarts.labels(resource).set(watch.restarts)
+            self._metrics.decode_failures.labels(resource).set(watch.decode_failures)
+            self._metrics.watch_age.labels(resource).set(now - watch.heard if watch.heard else 0.0)
 
 
 def run(settings: Settings) -> int:
     """`cvji informer`, until SIGTERM or SIGINT. Raises SettingsError. Returns the exit code."""
     metrics = Metrics()
-    deliver: Delivery | Printer
-    if settings.cloudvision is None:
+    happenings: queue.Queue[Happening] = queue.Queue(QUEUE_BATCHES)
+    token = Token(settings.token, settings.token_file) if settings.cloudvision else None
+    client = Client(settings.cloudvision, token) if settings.cloudvision and token else None
+    api = Api(settings.context)
+    elector = None
+    if settings.leader_elect:
+        if not settings.state_namespace:
+            raise SettingsError("LEADER_ELECT needs STATE_NAMESPACE, where the Lease and the checkpoint are kept")
+        identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4()}"
+        elector = Elector(api, settings.state_namespace, NAME, identity)
+    deliver: Deliverer
+    if client is None:
         deliver = Printer(sys.stdout)
     else:
-        client = Client(settings.cloudvision, Token(settings.token, settings.token_file))
-        deliver = Delivery(client, on_attempt=partial(_count, metrics))
-    api = Api(settings.context)
-    informer = Informer(settings, api, metrics, deliver)
+        deliver = Delivery(
+            client,
+            on_attempt=partial(_attempted, metrics, happenings),
+            permit=partial(_permit, elector) if elector else lambda: READ_TIMEOUT,
+        )
+    informer = Informer(settings, api, metrics, deliver, happenings, elector)
+    if settings.health_address:
+        from cvji.telemetry import health
+
+        health.serve(settings.health_address, metrics.registry, informer.measure, informer.alive, informer.ready)
     stopping = threading.Event()
 
     def stop(signum: int, _: object) -> None:
         if stopping.is_set():
-            sys.exit(1)  # asked twice: at once
+            os._exit(1)  # asked twice: at once
         stopping.set()
         log.info("%s: delivering what waits", signal.Signals(signum).name)
-        informer.stop()
+        threading.Thread(target=happenings.put, args=(Stop(0),), daemon=True).start()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     log.info("watching %s for %s", api.host, settings.location)
-    informer.run()
-    return 0
+    return informer.run()
 
 
-def _count(metrics: Metrics, parcel: Parcel, answer: Answer, _: float) -> None:
+def _permit(elector: Elector) -> float:
+    """A leader's requests must be over before its lease is: until then it may begin one."""
+    left = elector.valid_for()
+    return left + (LEASE_DURATION - RENEW_DEADLINE - 1.0) if left > 0 else 0.0
+
+
+def _attempted(metrics: Metrics, happenings: "queue.Queue[Happening]", parcel: Parcel, answer: Answer) -> None:
     metrics.reports.labels(answer.verdict.value).inc()
     if answer.verdict is Verdict.DELIVERED:
         metrics.delivery_seconds.observe(time.monotonic() - parcel.since)
+        if isinstance(parcel.tag, JobReport | NodeReport):
+            happenings.put(Delivered(parcel.tag))

@@ -108,7 +108,7 @@ class Client:
         self._base = f"https://{server.address}"
         self._token = token
         self._wall = wall
-        self._timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout)
+        self._timeout = timeout
         options: dict[str, object] = {
             "maxsize": connections,
             "block": True,
@@ -138,8 +138,9 @@ class Client:
         """Close every kept connection."""
         self._pool.clear()
 
-    def send(self, request: Request) -> Answer:
-        """Make one attempt. Every failure is an Answer; nothing is raised."""
+    def send(self, request: Request, within: float = READ_TIMEOUT) -> Answer:
+        """Make one attempt, of at most about `within` seconds. Every failure is an Answer; nothing is raised."""
+        timeout = min(self._timeout, within)
         token = self._token.current()
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "cvji"}
         if request.body:
@@ -150,7 +151,7 @@ class Client:
                 self._base + request.path,
                 body=request.body or None,
                 headers=headers,
-                timeout=self._timeout,
+                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), total=timeout),
                 redirect=False,
                 preload_content=False,
             )

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from cvji.cloudvision.client import Answer, Verdict
+from cvji.cloudvision.client import READ_TIMEOUT, Answer, Verdict
 from cvji.cloudvision.payloads import Request
 
 log = logging.getLogger(__name__)
@@ -145,8 +145,8 @@ def backoff(first: float, most: float, failures: int, jitter: float) -> float:
 class Sender(Protocol):
     """What delivery needs of a client."""
 
-    def send(self, request: Request) -> Answer:
-        """Make one attempt; never raises."""
+    def send(self, request: Request, within: float = ...) -> Answer:
+        """Make one attempt of at most about `within` seconds; never raises."""
         ...
 
     def token(self) -> str:
@@ -161,14 +161,19 @@ class Delivery:
         self,
         client: Sender,
         *,
-        on_attempt: Callable[[Parcel, Answer, float], None] = lambda *_: None,
+        on_attempt: Callable[[Parcel, Answer], None] = lambda *_: None,
+        permit: Callable[[], float] = lambda: READ_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
         connections: int = CONNECTIONS,
     ) -> None:
-        """`on_attempt` is told of each attempt and its seconds, before its key's next, by any thread."""
+        """`on_attempt` is told of each attempt, before its key's next, by any thread.
+
+        `permit` says for how many seconds an attempt begun now may last; 0: none may begin.
+        """
         self._client = client
         self._outbox = Outbox(random.random, connections)
         self._on_attempt = on_attempt
+        self._permit = permit
         self._clock = clock
         self._changed = threading.Condition()
         self._closing = False
@@ -197,22 +202,17 @@ class Delivery:
             oldest = self._outbox.oldest()
         return 0.0 if oldest is None else self._clock() - oldest
 
-    def drain(self, timeout: float) -> int:
-        """Wait up to `timeout` seconds until all is delivered. Returns how many keys still wait."""
-        deadline = self._clock() + timeout
+    def close(self) -> None:
+        """Begin no further attempt."""
         with self._changed:
-            while (left := deadline - self._clock()) > 0 and len(self._outbox):
-                self._changed.wait(min(left, 1.0))
             self._closing = True
             self._changed.notify_all()
-            return len(self._outbox)
 
     def _work(self) -> None:
         while (parcel := self._next()) is not None:
-            began = self._clock()
-            answer = self._client.send(parcel.request)
+            answer = self._client.send(parcel.request, max(self._permit(), 0.1))
             self._note(parcel, answer)
-            self._on_attempt(parcel, answer, self._clock() - began)
+            self._on_attempt(parcel, answer)
             with self._changed:
                 self._outbox.settle(parcel, answer, self._clock())
                 self._changed.notify_all()
@@ -225,12 +225,14 @@ class Delivery:
                 if token != self._token:
                     self._token = token
                     self._outbox.token_changed(now)
-                parcel = self._outbox.take(now)
+                permitted = self._permit() > 0
+                parcel = self._outbox.take(now) if permitted else None
                 if parcel is not None:
                     return parcel
                 wake = self._outbox.wake_at()
-                # Once a second while something waits, so that a changed token is noticed.
-                self._changed.wait(None if wake is None else min(max(wake - now, 0.01), 1.0))
+                # Once a second while something waits, so that a changed token or permit is noticed.
+                wait = None if wake is None else min(max(wake - now, 0.01), 1.0)
+                self._changed.wait(wait if permitted or wait is None else 1.0)
             return None
 
     def _note(self, parcel: Parcel, answer: Answer) -> None:

@@ -79,8 +79,8 @@ def rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def job_config(report: JobReport, *, location: str, nodes: bool, tenant: bool = False) -> JobConfig:
-    """The payload for a report; `nodes` says whether it holds node names or MACs."""
+def job_config(report: JobReport, *, location: str, tenant: bool = False) -> JobConfig:
+    """The payload for a report."""
     values = Values(report.holds)
     return JobConfig(
         key=Key(report.id),
@@ -89,8 +89,8 @@ def job_config(report: JobReport, *, location: str, nodes: bool, tenant: bool = 
         state=report.state.value,
         start_time=rfc3339(report.start),
         end_time=rfc3339(report.end) if report.end else None,
-        interfaces=None if nodes else values,
-        nodes=values if nodes else None,
+        interfaces=None if report.nodes else values,
+        nodes=values if report.nodes else None,
         type=TENANT if tenant else None,
     )
 

@@ -89,9 +89,10 @@ def job_request(
         start=start,
         end=end,
         holds=tuple(sorted({_mac(f"interfaces[{n}]", mac) for n, mac in enumerate(macs)} or set(node_names))),
+        nodes=bool(node_names),
     )
     place = _text("location", location)
-    return post_job(job_config(report, location=place, nodes=bool(node_names), tenant=tenant))
+    return post_job(job_config(report, location=place, tenant=tenant))
 
 
 def node_request(*, node: str, location: str, interfaces: Iterable[NodeInterface]) -> Request:

@@ -25,8 +25,9 @@ class End(msgspec.Struct, frozen=True):
 class JobReport(msgspec.Struct, frozen=True):
     """One statement about one job.
 
-    `id` is the job object's uid. `holds` are MAC addresses or node names, by the mode in force: sorted,
-    never empty. `end` is None exactly while the state is RUNNING.
+    `id` is the job object's uid, `kind` its group/kind. `holds` are MAC addresses, or node names if `nodes`:
+    sorted, never empty. `end` is None exactly while the state is RUNNING. `kept` is the part of `holds` that
+    pods which have succeeded held: it counts on when they are gone, and no object says so any more.
     """
 
     id: str
@@ -37,3 +38,5 @@ class JobReport(msgspec.Struct, frozen=True):
     start: datetime
     end: datetime | None
     holds: tuple[str, ...]
+    nodes: bool = False
+    kept: tuple[str, ...] = ()

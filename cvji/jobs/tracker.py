@@ -93,6 +93,7 @@ class _Entry:
     __slots__ = (
         "blind",
         "deadline",
+        "judged",
         "kept",
         "last",
         "seen",
@@ -104,7 +105,8 @@ class _Entry:
 
     def __init__(self, now: float) -> None:
         self.seen = now  # first sight
-        self.blind = False  # first seen when it had ended already
+        self.judged = False
+        self.blind = False  # first judged when it had ended already
         self.deadline = 0.0  # the next moment at which to judge it even without an event
         self.told: JobReport | None = None  # the newest report
         self.reset()
@@ -152,6 +154,9 @@ class Tracker:
         self._nodes: dict[str, tuple[str, ...]] = {}
         self._watched: set[tuple[str, str]] = set()
         self._entries: dict[str, _Entry] = {}
+        self._unverified: dict[str, None] = {}  # restored, and their job object not seen yet
+        self.forgotten: list[str] = []  # jobs that ended or never began and whose objects are gone; to be taken
+        self.noted: dict[str, tuple[str, ...]] = {}  # what running jobs now keep of gone pods; to be taken
         self._dirty: dict[str, None] = {}
         self._deadlines: list[tuple[float, str]] = []
 
@@ -174,6 +179,7 @@ class Tracker:
                 self._remove_claim((claim.namespace, claim.name), now)
             case KindWatched(key, watched):
                 (self._watched.add if watched else self._watched.discard)(key)
+                self._dirty.update(self._unverified)
             case NodeNics(node, macs):
                 self._nodes[node] = macs
                 if not macs:
@@ -214,7 +220,19 @@ class Tracker:
         self._pods[pod.uid] = pod
         self._pods_by_owner.setdefault(pod.owner, {})[pod.uid] = None
         self._refresh((pod.uid,), now)
+        self._keep(pod, now)
         self._dirty[self._root(pod.owner)] = None
+
+    def _keep(self, pod: Pod, now: float) -> None:
+        """What a pod held when it succeeded counts on, whatever becomes of the pod."""
+        root = self._root(pod.owner or "")
+        if pod.phase != "Succeeded" or self._owners.get(root) is None:
+            return
+        entry = self._entry(root, now)
+        if not entry.kept.issuperset(self._held[pod.uid]):
+            entry.kept = entry.kept.union(self._held[pod.uid])
+            if entry.stage is _Stage.RUNNING:
+                self.noted[root] = tuple(sorted(entry.kept))
 
     def _remove_pod(self, pod: Pod, now: float) -> None:
         old = self._pods.get(pod.uid)
@@ -222,9 +240,7 @@ class Tracker:
             return
         if pod.owner is not None and pod != old:
             self._put_pod(pod, now)  # the deletion carries news of its own, such as its success
-        root = self._root(old.owner)
-        if self._pods[pod.uid].phase == "Succeeded" and self._owners.get(root):
-            self._entry(root, now).kept |= frozenset(self._held[pod.uid])
+        self._keep(self._pods[pod.uid], now)
         self._forget_pod(old)
 
     def _forget_pod(self, pod: Pod) -> None:
@@ -313,6 +329,19 @@ class Tracker:
 
     # --- what follows from it -----------------------------------------------------------------------
 
+    def restore(self, reports: Iterable[JobReport], now: float) -> None:
+        """Go on from what was told before a restart, before the first `advance`.
+
+        A job whose object does not exist then is judged as gone once its kind is watched, and not before.
+        """
+        for report in reports:
+            entry = self._entries[report.id] = _Entry(now)
+            entry.told, entry.judged = report, True
+            entry.kept = frozenset(report.kept)
+            entry.stage = _Stage.RUNNING if report.end is None else _Stage.ENDED
+            self._unverified[report.id] = None
+        self._dirty.update(self._unverified)
+
     def next_deadline(self) -> float | None:
         """When `advance` is due even if nothing happens; None if it is not."""
         return self._deadlines[0][0] if self._deadlines else None
@@ -329,8 +358,9 @@ class Tracker:
                 self._entries[uid].told = report
                 reports.append(report)
             entry = self._entries.get(uid)
-            if entry is not None and not self._is_job(uid):
+            if entry is not None and not self._is_job(uid) and uid not in self._unverified:
                 del self._entries[uid]
+                self.forgotten.append(uid)
         return reports
 
     def _root(self, uid: str) -> str:
@@ -352,13 +382,18 @@ class Tracker:
 
     def _judge(self, uid: str, now: float) -> JobReport | None:
         job = self._owners.get(uid)
+        if uid in self._unverified:
+            told = self._entries[uid].told
+            if job is None and told is not None and tuple(told.kind.split("/")) not in self._watched:
+                return None
+            del self._unverified[uid]
         if job is None or not self._is_job(uid):  # deleted, or found to be part of another job
             entry = self._entries.get(uid)
             if entry is None or entry.stage is not _Stage.RUNNING or entry.told is None:
                 return None
             return self._ended(entry.told, End(JobState.CANCELLED), now, self._pods_of(uid))
-        first_sight = uid not in self._entries
         entry = self._entry(uid, now)
+        first_sight, entry.judged = not entry.judged, True
         pods = self._pods_of(uid)
         if end := self._end(job):
             entry.blind |= first_sight
@@ -424,7 +459,7 @@ class Tracker:
         if entry.told is not None and (stopped := entry.told.end):  # a new run: older pods are not its start
             starts = [at for at in starts if at >= stopped] or [_time(began)]
         start = job.started or min(starts, default=job.created or _time(now))
-        return self._report(job, JobState.RUNNING, start, None, held)
+        return self._report(job, JobState.RUNNING, start, None, held, entry.kept)
 
     def _changed(self, job: Job, entry: _Entry, pods: list[Pod], now: float) -> JobReport | None:
         held = self._current(entry, pods)
@@ -435,17 +470,18 @@ class Tracker:
         if not self._due(job.uid, entry, now, entry.waits(now, held, self._policy)):
             return None
         entry.settle()
-        return self._report(job, JobState.RUNNING, told.start, None, held)
+        return self._report(job, JobState.RUNNING, told.start, None, held, entry.kept)
 
     def _ended(self, told: JobReport, end: End, now: float, pods: list[Pod]) -> JobReport:
         entry = self._entries[told.id]
         at = end.at
         if at is None and end.state is not JobState.CANCELLED:
             at = max((at for pod in pods if (at := pod.finished)), default=None)
-        held = self._current(entry, pods).union(told.holds)
-        return msgspec.structs.replace(
-            told, state=end.state, end=max(at or _time(now), told.start), holds=tuple(sorted(held))
-        )
+        held = frozenset(told.holds)
+        if told.nodes is (self._policy.mode is Mode.NODE):
+            held = held.union(self._current(entry, pods))
+        end_at = max(at or _time(now), told.start)
+        return msgspec.structs.replace(told, state=end.state, end=end_at, holds=tuple(sorted(held)), kept=())
 
     def _ended_unseen(self, job: Job, end: End, now: float, pods: list[Pod]) -> JobReport | None:
         """The one report of a job that ran while nobody looked, by what its pods say of themselves.
@@ -464,7 +500,13 @@ class Tracker:
         return self._report(job, end.state, start, max(finish, start), held)
 
     def _report(
-        self, job: Job, state: JobState, start: datetime, end: datetime | None, held: frozenset[str]
+        self,
+        job: Job,
+        state: JobState,
+        start: datetime,
+        end: datetime | None,
+        held: frozenset[str],
+        kept: frozenset[str] = frozenset(),
     ) -> JobReport:
         return JobReport(
             id=job.uid,
@@ -475,6 +517,8 @@ class Tracker:
             start=start,
             end=end,
             holds=tuple(sorted(held)),
+            nodes=self._policy.mode is Mode.NODE,
+            kept=tuple(sorted(kept)),
         )
 
 

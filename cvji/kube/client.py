@@ -161,7 +161,7 @@ class Api:
                 url,
                 body=body,
                 headers=fields,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout),
+                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, read_timeout), read=read_timeout),
                 redirect=False,
                 preload_content=False,
             )
@@ -174,9 +174,10 @@ class Api:
                 self._reload()
             raise ApiError(response.status, _message(response), _retry_after(response))
 
-    def get(self, path: str, query: Mapping[str, str | int] | None = None) -> bytes:
+    def get(self, path: str, query: Mapping[str, str | int] | None = None, *, timeout: float = READ_TIMEOUT) -> bytes:
         """The body of a GET. Raises ApiError."""
-        return self._read(self._request("GET", path, query, headers={"Accept-Encoding": "gzip"}))
+        headers = {"Accept-Encoding": "gzip"}
+        return self._read(self._request("GET", path, query, headers=headers, read_timeout=timeout))
 
     def send(
         self,

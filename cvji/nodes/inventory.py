@@ -4,8 +4,9 @@ Takes NodeInterfaceState and SriovNetworkNodeState alike; both are named after t
 """
 
 import enum
+import hashlib
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -92,35 +93,66 @@ def _addresses(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(ip) for ip in sorted(found, key=lambda ip: (ip.version, int(ip))))
 
 
+def fingerprint(nics: tuple[Nic, ...]) -> bytes:
+    """Eight bytes that stand for what CloudVision holds of a node; none for a node without NICs."""
+    return hashlib.blake2b(msgspec.msgpack.encode(nics), digest_size=8).digest() if nics else b""
+
+
 class Inventory:
-    """What every node has, and what has been said of it."""
+    """What every node has, and what has been said of it. Level-triggered, as the tracker is."""
 
     def __init__(self) -> None:
         self._states: dict[str, dict[str, NodeState]] = {}  # node -> uid -> state: namespaces may have one each
-        self._told: dict[str, tuple[Nic, ...]] = {}
+        self._told: dict[str, bytes] = {}  # node -> fingerprint
+        self._dirty: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def apply(self, state: NodeState) -> NodeReport | None:
-        """A node state was made or changed; the report if CloudVision is to hold something else now.
+    def apply(self, state: NodeState) -> None:
+        """A node state was made or changed."""
+        self._states.setdefault(state.node, {})[state.uid] = state
+        self._dirty[state.node] = None
+
+    def remove(self, state: NodeState) -> None:
+        """A node state was deleted."""
+        states = self._states.get(state.node, {})
+        states.pop(state.uid, None)
+        if not states:
+            self._states.pop(state.node, None)
+        self._dirty[state.node] = None
+
+    def restore(self, told: Mapping[str, bytes]) -> None:
+        """Go on from what was told before a restart. What is gone is found out by `listed`."""
+        self._told.update(told)
+        self._dirty.update(dict.fromkeys(self._states))
+
+    def listed(self) -> None:
+        """Every node state that exists has been applied."""
+        self._dirty.update(dict.fromkeys(self._told))
+
+    def advance(self) -> list[NodeReport]:
+        """What CloudVision is to hold from now on, of nodes where that is something else than before.
 
         A state without a single NIC is one in the making or of a failed scan, and says nothing.
         """
-        self._states.setdefault(state.node, {})[state.uid] = state
-        if not state.nics or self._told.get(state.node) == state.nics:
-            return None
-        self._told[state.node] = state.nics
-        return NodeReport(state.node, state.nics)
+        dirty, self._dirty = self._dirty, {}
+        reports = []
+        for node in dirty:
+            if node not in self._states:
+                if self._told.pop(node, None) is not None:
+                    reports.append(NodeReport(node, ()))
+                continue
+            report = self.current(node)
+            if report.nics and self._told.get(node) != (mark := fingerprint(report.nics)):
+                self._told[node] = mark
+                reports.append(report)
+        return reports
 
-    def remove(self, state: NodeState) -> NodeReport | None:
-        """A node state was deleted; the report if it was the node's last."""
-        states = self._states.get(state.node, {})
-        states.pop(state.uid, None)
-        if states:
-            return None
-        self._states.pop(state.node, None)
-        return NodeReport(state.node, ()) if self._told.pop(state.node, None) else None
+    def current(self, node: str) -> NodeReport:
+        """What CloudVision is to hold of a node."""
+        nics = {nic for state in self._states.get(node, {}).values() for nic in state.nics}
+        return NodeReport(node, tuple(sorted(nics)))
 
     def fabric(self, node: str) -> tuple[str, ...]:
         """The MACs that a pod on that node's own network holds."""

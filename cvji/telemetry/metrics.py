@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from cvji import __version__
+
 
 class Metrics:
     """The counters and gauges of one informer."""
@@ -27,7 +29,12 @@ class Metrics:
         self.errors = Counter(
             "cvji_internal_errors_total", "Faults of this program that it survived.", registry=registry
         )
-        self.jobs = Gauge("cvji_jobs", "Jobs being followed, by state.", ["state"], registry=registry)
+        self.jobs = Gauge(
+            "cvji_tracked", "Jobs CloudVision was told of, by state, and nodes.", ["state"], registry=registry
+        )
+        self.leader = Gauge("cvji_leader", "1 where this process reports, 0 on a standby.", registry=registry)
+        self.build = Gauge("cvji_build_info", "Always 1.", ["version"], registry=registry)
+        self.build.labels(__version__).set(1)
         self.watch_restarts = Gauge(
             "cvji_watch_restarts", "How often a watch was begun anew.", ["resource"], registry=registry
         )

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from cvji.cloudvision.payloads import delete_node, node_config, post_node
-from cvji.nodes.inventory import InterfaceType, Inventory, NodeReport, NodeState, read_node_state
+from cvji.nodes.inventory import InterfaceType, Inventory, NodeReport, NodeState, fingerprint, read_node_state
 
 PFS: list[dict[str, Any]] = [
     {
@@ -56,8 +56,9 @@ def test_the_payload_is_the_contracts() -> None:
         "ip": "10.0.0.9",
         "ips": ["fd00::1/64", "10.0.0.9", "10.0.0.10", "x"],
     }
-    report = Inventory().apply(state([nic, {"name": "e1", "mac": "02:00:00:00:00:0b"}]))
-    assert report is not None
+    inventory = Inventory()
+    inventory.apply(state([nic, {"name": "e1", "mac": "02:00:00:00:00:0b"}]))
+    (report,) = inventory.advance()
     request = post_node(node_config(report, location="lab"))
     assert (request.method, request.path) == ("POST", "/api/resources/computejob/v1/NodeConfig")
     assert json.loads(request.body) == {
@@ -80,25 +81,44 @@ def test_the_payload_is_the_contracts() -> None:
     assert gone.path == "/api/resources/computejob/v1/NodeConfig?key.id=n1%2F%C3%A4%20b%26c%3D1"
 
 
+def said(inventory: Inventory, interfaces: Any, uid: str = "u") -> list[NodeReport]:
+    inventory.apply(state(interfaces, uid=uid))
+    return inventory.advance()
+
+
 def test_said_at_first_sight_and_on_change_only() -> None:
     inventory = Inventory()
-    first = inventory.apply(state(PFS))
-    assert first is not None
-    assert inventory.apply(state(list(reversed(PFS)))) is None  # the same in another order
-    assert inventory.apply(state([])) is None  # a failed scan takes nothing back
-    assert inventory.apply(state(PFS[:1])) is not None
-    assert inventory.remove(state(PFS)) == NodeReport("n1", ())
-    assert inventory.remove(state(PFS)) is None
+    first = said(inventory, PFS)
+    assert [report.node for report in first] == ["n1"]
+    assert said(inventory, list(reversed(PFS))) == []  # the same in another order
+    assert said(inventory, []) == []  # a failed scan takes nothing back
+    assert len(said(inventory, PFS[:1])) == 1
+    inventory.remove(state(PFS))
+    assert inventory.advance() == [NodeReport("n1", ())]
+    inventory.remove(state(PFS))
+    assert inventory.advance() == []
     assert len(inventory) == 0
-    assert inventory.apply(state(PFS)) == first
+    assert said(inventory, PFS) == first
 
 
 def test_a_node_with_a_state_in_two_namespaces_stays_until_both_are_gone() -> None:
     inventory = Inventory()
     for uid in ("a", "b"):
-        inventory.apply(state(PFS, uid=uid))
-    assert inventory.remove(state(PFS, uid="a")) is None
-    assert inventory.remove(state(PFS, uid="b")) == NodeReport("n1", ())
+        said(inventory, PFS, uid)
+    inventory.remove(state(PFS, uid="a"))
+    assert inventory.advance() == []
+    inventory.remove(state(PFS, uid="b"))
+    assert inventory.advance() == [NodeReport("n1", ())]
+
+
+def test_after_a_restart_only_what_changed_meanwhile_is_said() -> None:
+    before, after = Inventory(), Inventory()
+    (report,) = said(before, PFS)
+    after.restore({"n1": fingerprint(report.nics), "gone": b"12345678"})
+    assert said(after, PFS) == []
+    after.listed()
+    assert after.advance() == [NodeReport("gone", ())]
+    assert len(said(after, PFS[:1])) == 1
 
 
 def test_the_hosts_own_network_is_its_rails_or_else_all_of_it() -> None:

@@ -1,0 +1,152 @@
+"""Leader election on a Lease, by client-go's rules: who holds it sends, everybody else waits.
+
+Another's clock is never trusted: a lease has expired when it has not changed for its own duration, as this
+process measures it. Knows nothing of what leaders do.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from cvji.kube.client import Api, ApiError
+from cvji.kube.discovery import decode
+
+log = logging.getLogger(__name__)
+
+# client-go's defaults for control-plane components, in seconds.
+LEASE_DURATION = 15.0
+RENEW_DEADLINE = 10.0
+RETRY_PERIOD = 2.0
+TIMEOUT = 5.0  # of one request; two of them fit into the renew deadline
+
+
+class _Spec(msgspec.Struct, rename="camel"):
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+    lease_transitions: int | None = None
+
+
+class _Metadata(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    namespace: str = ""
+    resource_version: str = ""
+
+
+class _Lease(msgspec.Struct, rename="camel"):
+    metadata: _Metadata
+    spec: _Spec
+    api_version: str = "coordination.k8s.io/v1"
+    kind: str = "Lease"
+
+
+_LEASE = msgspec.json.Decoder(_Lease)
+
+
+class Elector:
+    """Strives for a Lease and keeps it. `valid_for` may be asked by any thread."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        name: str,
+        identity: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`clock` must go on while the process is stopped, as CLOCK_MONOTONIC does."""
+        self._api = api
+        self._base = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._name = name
+        self._identity = identity
+        self._clock, self._wall, self._jitter = clock, wall, jitter
+        self._seen: _Spec | None = None
+        self._seen_at = 0.0
+        self._renewed: float | None = None  # when the request that last renewed it was begun
+        self._stop = threading.Event()
+
+    def valid_for(self) -> float:
+        """For how many seconds this process may go on as the leader without a renewal; 0 if it is not."""
+        renewed = self._renewed
+        return 0.0 if renewed is None else max(renewed + RENEW_DEADLINE - self._clock(), 0.0)
+
+    def run(self, elected: Callable[[], None], lost: Callable[[], None]) -> None:
+        """Wait for the lease, call `elected`, keep it; call `lost` and return when it could not be kept."""
+        while not self._stop.is_set() and not self._try():
+            self._stop.wait(RETRY_PERIOD * (1 + self._jitter()))
+        if self._stop.is_set():
+            return
+        log.info("elected leader as %s", self._identity)
+        elected()
+        while not self._stop.wait(RETRY_PERIOD):
+            if not self._try() and self.valid_for() <= 0:
+                if not self._stop.is_set():
+                    log.error("the lease could not be renewed: no longer the leader")
+                    self._renewed = None
+                    lost()
+                return
+
+    def stop(self, *, release: bool) -> None:
+        """Strive no more; with `release`, let a successor begin at once."""
+        self._stop.set()
+        if release and self.valid_for() > 0:
+            self._renewed = None
+            try:
+                self._write(self._get(), holder="")
+            except ApiError as err:
+                log.warning("the lease was not released: %s", err)
+
+    def _try(self) -> bool:
+        """Take or renew the lease if that is allowed; whether it is ours now."""
+        began = self._clock()
+        try:
+            lease = self._get()
+            if lease is not None:
+                if lease.spec != self._seen:
+                    self._seen, self._seen_at = lease.spec, self._clock()
+                holder = lease.spec.holder_identity
+                duration = lease.spec.lease_duration_seconds or LEASE_DURATION
+                if holder and holder != self._identity:
+                    self._renewed = None
+                    if self._seen_at + duration > self._clock():
+                        return False
+            self._write(lease, holder=self._identity)
+        except ApiError as err:
+            log.log(logging.DEBUG if err.code == 409 else logging.WARNING, "lease %s: %s", self._name, err)
+            return False
+        self._renewed = began
+        return True
+
+    def _get(self) -> _Lease | None:
+        try:
+            return decode(_LEASE, self._api.get(f"{self._base}/{self._name}", timeout=TIMEOUT))
+        except ApiError as err:
+            if err.code == 404:
+                return None
+            raise
+
+    def _write(self, lease: _Lease | None, holder: str) -> None:
+        now = datetime.fromtimestamp(self._wall(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        old = lease.spec if lease else _Spec()
+        ours = old.holder_identity == holder
+        spec = _Spec(
+            holder_identity=holder,
+            lease_duration_seconds=int(LEASE_DURATION) if holder else 1,
+            acquire_time=old.acquire_time if ours and old.acquire_time else now,
+            renew_time=now,
+            lease_transitions=(old.lease_transitions or 0) + (0 if ours or not holder else 1),
+        )
+        metadata = _Metadata(self._name, resource_version=lease.metadata.resource_version if lease else "")
+        body = msgspec.json.encode(_Lease(metadata, spec))
+        method, path = ("PUT", f"{self._base}/{self._name}") if lease else ("POST", self._base)
+        self._seen = decode(_LEASE, self._api.send(method, path, body, timeout=TIMEOUT)).spec
+        self._seen_at = self._clock()

@@ -1,0 +1,207 @@
+"""From what is seen to what is sent: tracker, inventory and ledger together. Pure: no I/O, clock or thread.
+
+What is seen goes in by `apply`. Once `lead` is called, `advance` decides; each decision is written to the
+ledger's shards (`dirty`, `encode`) and its request is released by `written`. `delivered` closes the circle.
+A standby is a reporter that is not told to lead: it sees everything and decides nothing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
+from cvji.jobs.report import JobReport
+from cvji.jobs.tracker import Event, NodeNics, Policy, Problem, Tracker
+from cvji.ledger import Key, Ledger, shard_of
+from cvji.nodes.inventory import Inventory, NodeReport, NodeState, fingerprint
+
+
+class NodeApplied(msgspec.Struct, frozen=True):
+    """A node state was made or changed."""
+
+    state: NodeState
+
+
+class NodeDeleted(msgspec.Struct, frozen=True):
+    """A node state is gone."""
+
+    state: NodeState
+
+
+class NodesListed(msgspec.Struct, frozen=True):
+    """Every node state that exists has been applied."""
+
+
+class Send(msgspec.Struct, frozen=True):
+    """A request to be sent, and what it says: given back to `delivered` once CloudVision took it."""
+
+    key: Key
+    request: Request
+    said: JobReport | NodeReport
+
+
+class Reporter:
+    """Decides what CloudVision is told. Times are seconds since the epoch, given by the caller."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        location: str,
+        *,
+        durable: bool,
+        resync: float = 0.0,
+        problem: Callable[[Problem], None] = lambda _: None,
+    ) -> None:
+        """`durable`: reports wait for their record to be written. `resync`: seconds, 0 for never."""
+        self._location = location
+        self._durable = durable
+        self._tracker = Tracker(policy, problem)
+        self._inventory = Inventory()
+        self._ledger = Ledger()
+        self._held_back: dict[Key, JobReport | NodeReport] = {}  # until their shard is written
+        self._ready: list[Send] = []
+        self._resync = resync
+        self._again: list[Key] = []  # what is still to be repeated in this round, last first
+        self._again_at = 0.0
+        self._again_step = 0.0
+        self.leading = False
+
+    def apply(self, event: Event | NodeApplied | NodeDeleted | NodesListed, now: float) -> None:
+        """Take note of one event."""
+        match event:
+            case NodeApplied(state) | NodeDeleted(state):
+                (self._inventory.apply if isinstance(event, NodeApplied) else self._inventory.remove)(state)
+                self._tracker.apply(NodeNics(state.node, self._inventory.fabric(state.node)), now)
+            case NodesListed():
+                self._inventory.listed()
+            case _:
+                self._tracker.apply(event, now)
+
+    def lead(self, shards: Iterable[bytes], now: float) -> None:
+        """Decide from now on, after what is in the checkpoint's shards. Raises ledger.LedgerError.
+
+        What was written down and perhaps not delivered is sent again, at once.
+        """
+        self._ledger.load(shards)
+        jobs = self._ledger.jobs.values()
+        self._tracker.restore([record.report for record in jobs], now)
+        self._inventory.restore({node: record.mark for node, record in self._ledger.nodes.items() if record.mark})
+        for record in jobs:
+            if not record.told:
+                self._release(("job", record.report.id), record.report)
+        for node, known in self._ledger.nodes.items():
+            if not known.told and known.mark:
+                self._inventory.restore({node: b"?"})  # differs from whatever stands: said again
+            elif not known.told:
+                self._release(("node", node), NodeReport(node, ()))
+        self.leading = True
+        self._again_at = now
+
+    def advance(self, now: float) -> None:
+        """Decide what is to be said, as things stand."""
+        for report in self._tracker.advance(now):
+            self._ledger.put_job(report)
+            self._say(("job", report.id), report)
+        for uid, kept in self._tracker.noted.items():
+            self._ledger.keep(uid, kept)
+        for uid in self._tracker.forgotten:
+            self._ledger.forget_job(uid)
+        self._tracker.noted, self._tracker.forgotten = {}, []
+        for node in self._inventory.advance():
+            self._ledger.put_node(node.node, fingerprint(node.nics))
+            self._say(("node", node.node), node)
+        if self._resync:
+            self._repeat(now)
+
+    def next_deadline(self) -> float | None:
+        """When `advance` is due even if nothing happens; None if it is not."""
+        due = self._tracker.next_deadline()
+        if not self._resync:
+            return due
+        return self._again_at if due is None else min(due, self._again_at)
+
+    def _say(self, key: Key, said: JobReport | NodeReport) -> None:
+        if self._durable:
+            self._held_back[key] = said
+        else:
+            self._release(key, said)
+
+    def _release(self, key: Key, said: JobReport | NodeReport) -> None:
+        if isinstance(said, JobReport):
+            request = post_job(job_config(said, location=self._location))
+        elif said.nics:
+            request = post_node(node_config(said, location=self._location))
+        else:
+            request = delete_node(said.node)
+        self._ready.append(Send(key, request, said))
+
+    def _repeat(self, now: float) -> None:
+        """Say again what CloudVision has acknowledged, all of it once per round, evenly spread."""
+        while self._again_at <= now:
+            if not self._again:
+                self._again = [("node", node) for node, known in self._ledger.nodes.items() if known.mark]
+                self._again += [("job", uid) for uid, job in self._ledger.jobs.items() if job.report.end is None]
+                self._again_step = self._resync / max(len(self._again), 1)
+                self._again_at += self._again_step
+                continue
+            kind, name = key = self._again.pop()
+            job, node = self._ledger.jobs.get(name), self._ledger.nodes.get(name)
+            if kind == "job" and job and job.told and job.report.end is None:
+                self._release(key, job.report)
+            elif kind == "node" and node and node.told and (current := self._inventory.current(name)).nics:
+                self._release(key, current)
+            if self._again:
+                self._again_at += self._again_step
+
+    # --- the checkpoint -----------------------------------------------------------------------------
+
+    @property
+    def urgent(self) -> bool:
+        """Whether reports wait for a write."""
+        return bool(self._held_back)
+
+    def dirty(self) -> dict[int, bytes]:
+        """Every shard that has changed since it was last asked for, as it is to be stored."""
+        shards, self._ledger.dirty = self._ledger.dirty, set()
+        return {shard: self._ledger.encode(shard) for shard in sorted(shards)} if self._durable else {}
+
+    @property
+    def changed(self) -> bool:
+        """Whether `dirty` has something to give."""
+        return self._durable and bool(self._ledger.dirty)
+
+    def written(self, shards: Iterable[int], held_back: Mapping[Key, JobReport | NodeReport]) -> None:
+        """These shards are stored, as they were when `held_back` was: what of that is still the newest may go."""
+        stored = set(shards)
+        for key, said in held_back.items():
+            if shard_of(key) in stored and self._held_back.get(key) is said:
+                self._release(key, self._held_back.pop(key))
+
+    def unwritten(self, shards: Iterable[int]) -> None:
+        """These shards could not be stored."""
+        self._ledger.dirty.update(shards)
+
+    def held_back(self) -> dict[Key, JobReport | NodeReport]:
+        """What waits for a write; to be asked for with `dirty` and handed to `written`."""
+        return dict(self._held_back)
+
+    # --- sending ------------------------------------------------------------------------------------
+
+    def take(self) -> list[Send]:
+        """What is to be sent now, in order."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def delivered(self, said: JobReport | NodeReport) -> None:
+        """CloudVision took this."""
+        if isinstance(said, JobReport):
+            self._ledger.told_job(said)
+        else:
+            self._ledger.told_node(said.node, fingerprint(said.nics))
+
+    def counts(self) -> dict[str, int]:
+        """For metrics: jobs by state, and nodes."""
+        counts = {"running": 0, "ended": 0}
+        for record in self._ledger.jobs.values():
+            counts["running" if record.report.end is None else "ended"] += 1
+        return {**counts, "nodes": len(self._ledger.nodes)}
