@@ -18,6 +18,10 @@ test *ARGS: lint
 test-cluster *ARGS:
     {{run}} pytest -m cluster {{ARGS}}
 
+# long histories: CVJI_HISTORIES=N of them (1,000 without), and simulated days
+test-torture *ARGS:
+    CVJI_HISTORIES=${CVJI_HISTORIES:-1000} {{run}} pytest tests/torture -m "torture or not torture" -n auto {{ARGS}}
+
 # format, lint, types, floors
 lint:
     {{run}} ruff format --check -q .

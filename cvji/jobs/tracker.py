@@ -101,6 +101,8 @@ class _Entry:
         "stage",
         "steady",
         "told",
+        "unsaid",
+        "unsteady",
     )
 
     def __init__(self, now: float) -> None:
@@ -115,6 +117,8 @@ class _Entry:
         """Wait for a (new) start."""
         self.stage = _Stage.PENDING
         self.kept: frozenset[str] = frozenset()  # held by pods that succeeded and are gone
+        self.unsaid = False  # it ended, and nothing has been said of this run of it
+        self.unsteady = False  # it was seen to be in no state to be started, or to change in one that was
         self.settle()
 
     def settle(self) -> None:
@@ -128,6 +132,7 @@ class _Entry:
         if self.since is None:
             self.since = now
         if state != self.last:
+            self.unsteady |= self.last is not None
             self.last, self.steady = state, now
         return min(self.steady + policy.stability_delay, self.since + policy.start_max_wait)
 
@@ -147,7 +152,7 @@ class Tracker:
         self._pods_by_owner: dict[str, dict[str, None]] = {}
         self._held: dict[str, tuple[str, ...]] = {}  # by pod uid
         self._given_back: dict[str, tuple[float, tuple[str, ...]]] = {}  # by pod uid: when, and what
-        self._unseen_run: set[str] = set()  # pods that were first seen when they had ended
+        self._unseen_run: set[str] = set()  # pods that ran for a while before they were first seen to
         self._claims: dict[tuple[str, str], Claim] = {}  # by namespace and name
         self._pods_at: dict[tuple[str, ...], dict[str, None]] = {}  # see _places
         self._claims_by_user: dict[tuple[str, str], dict[tuple[str, str], None]] = {}
@@ -210,7 +215,7 @@ class Tracker:
             old = None
         if pod.owner is None:  # not a job's
             return
-        if pod.phase in ("Succeeded", "Failed") and (old is None or old.phase in ("", "Pending")):
+        if (old is None or old.phase in ("", "Pending")) and self._ran_unseen(pod, now):
             self._unseen_run.add(pod.uid)
         if old is None or _places(old) != _places(pod):
             if old is not None:
@@ -222,6 +227,13 @@ class Tracker:
         self._refresh((pod.uid,), now)
         self._keep(pod, now)
         self._dirty[self._root(pod.owner)] = None
+
+    def _ran_unseen(self, pod: Pod, now: float) -> bool:
+        """Whether a pod ran while nobody looked, for as long as makes a start: seen in time, it would have counted."""
+        if pod.phase in ("Succeeded", "Failed"):
+            return True
+        delay = self._policy.stability_delay
+        return pod.phase == "Running" and pod.ran_from is not None and now - pod.ran_from.timestamp() >= delay
 
     def _keep(self, pod: Pod, now: float) -> None:
         """What a pod held when it succeeded counts on, whatever becomes of the pod."""
@@ -400,9 +412,12 @@ class Tracker:
             stage, entry.stage = entry.stage, _Stage.ENDED
             if stage is _Stage.RUNNING and entry.told is not None:
                 return self._ended(entry.told, end, now, pods)
-            if stage is _Stage.PENDING and (entry.blind or any(p.uid in self._unseen_run for p in pods)):
-                return self._ended_unseen(job, end, now, pods)
-            return None
+            # Not once seen to be started. Its pods may be seen after its end, and say that it ran all the same.
+            entry.unsaid |= stage is _Stage.PENDING
+            unseen = entry.blind or not entry.unsteady or any(pod.uid in self._unseen_run for pod in pods)
+            report = self._ended_unseen(job, end, now, pods) if entry.unsaid and unseen else None
+            entry.unsaid &= report is None
+            return report
         if entry.stage is _Stage.ENDED:  # a stop that was no end: an aborted Volcano job, resumed
             entry.reset()
         if job.suspended and not any(pod.phase in ("Pending", "Running") for pod in pods):
@@ -445,6 +460,7 @@ class Tracker:
         waits = any(pod.phase in ("", "Pending") and not pod.deleting for pod in pods)
         if not runs or waits or not held or job.deleting or job.suspended or _failed(pods):
             entry.last = None  # whatever was steady is steady no more
+            entry.unsteady |= bool(pods) and not job.suspended
             return None
         due = entry.waits(now, (held, frozenset((pod.uid, pod.phase) for pod in pods)), self._policy)
         orphan = job.owner_kind in self._watched and self._policy.owner is OwnerPolicy.ROOT

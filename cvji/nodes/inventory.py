@@ -105,6 +105,7 @@ class Inventory:
         self._states: dict[str, dict[str, NodeState]] = {}  # node -> uid -> state: namespaces may have one each
         self._told: dict[str, bytes] = {}  # node -> fingerprint
         self._dirty: dict[str, None] = {}
+        self._complete = False  # a node without a state is gone, and not just yet to be listed
 
     def __len__(self) -> int:
         return len(self._states)
@@ -123,12 +124,13 @@ class Inventory:
         self._dirty[state.node] = None
 
     def restore(self, told: Mapping[str, bytes]) -> None:
-        """Go on from what was told before a restart. What is gone is found out by `listed`."""
+        """Go on from what was told before a restart."""
         self._told.update(told)
-        self._dirty.update(dict.fromkeys(self._states))
+        self._dirty.update(dict.fromkeys([*self._states, *told]))
 
     def listed(self) -> None:
         """Every node state that exists has been applied."""
+        self._complete = True
         self._dirty.update(dict.fromkeys(self._told))
 
     def advance(self) -> list[NodeReport]:
@@ -140,7 +142,7 @@ class Inventory:
         reports = []
         for node in dirty:
             if node not in self._states:
-                if self._told.pop(node, None) is not None:
+                if self._complete and self._told.pop(node, None) is not None:
                     reports.append(NodeReport(node, ()))
                 continue
             report = self.current(node)

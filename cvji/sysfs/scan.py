@@ -375,9 +375,7 @@ class _Reader:
             driver=driver,
             oper_state=state,
             away=away,
-            sources=Sources(
-                name=here if name else None, mac=here if mac else None, rdma_device=here if rdma else None
-            ),
+            sources=Sources(name=here if name else None, mac=here if mac else None, rdma_device=here if rdma else None),
         )
 
     def _name(self, name: str, folder: str) -> str:
@@ -393,9 +391,7 @@ class _Reader:
         if netdevs is None:
             names = self._tree.names(f"{device}/net", _base(device)) or ()
             netdevs = {name: f"{device}/net/{name}" for name in names}
-        return {
-            name: netdevs[name] for name in sorted(netdevs, key=natural) if self._is_port(name, netdevs[name])
-        }
+        return {name: netdevs[name] for name in sorted(netdevs, key=natural) if self._is_port(name, netdevs[name])}
 
     def _is_port(self, name: str, folder: str) -> bool:
         tree = self._tree

@@ -36,6 +36,7 @@ def simulated(kubernetes: KubernetesSimulator, cloudvision: CloudVisionSimulator
     assert cloudvision.rejected == []
 
 
+LEASES = ("coordination.k8s.io", "v1", "Lease", "leases")
 NAMESPACES = ("team", "other", "cloudvision")
 
 
@@ -50,7 +51,15 @@ def prepared_plane(control_plane: ControlPlane) -> ControlPlane:
 
 def empty(plane: ControlPlane) -> None:
     """Delete every object that a test may have left."""
-    kinds = [("", "v1", "Pod", "pods"), ("batch", "v1", "Job", "jobs"), CLAIMS, *JOB_KINDS, *NODE_KINDS]
+    kinds = [
+        ("", "v1", "Pod", "pods"),
+        ("", "v1", "ConfigMap", "configmaps"),
+        ("batch", "v1", "Job", "jobs"),
+        LEASES,
+        CLAIMS,
+        *JOB_KINDS,
+        *NODE_KINDS,
+    ]
     for group, version, _, plural in kinds:
         base = f"/apis/{group}/{version}" if group else f"/api/{version}"
         for namespace in NAMESPACES:

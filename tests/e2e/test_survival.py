@@ -1,0 +1,215 @@
+"""Restarts, failovers and outages: nothing is lost and nothing goes back. One body for each kind of cluster."""
+
+import signal
+from typing import Any
+
+import pytest
+
+from tests.e2e.kit import Program, Stage, stamp
+from tests.e2e.test_nodes import DISCOVERY, create, node_state
+from tests.simulator.objects import Object, ended, job, pod
+from tests.simulator.server import Fault
+
+TORCH = ("kubeflow.org", "PyTorchJob")
+STATE: dict[str, Any] = {"STATE_NAMESPACE": "cloudvision"}
+LEADER: dict[str, Any] = {**STATE, "LEADER_ELECT": "true"}
+
+
+def mac(number: int) -> str:
+    return f"02:00:00:00:03:{number:02x}"
+
+
+def start(stage: Stage, name: str, number: int = 1) -> Object:
+    made = stage.cluster.create(job(*TORCH, name), {"startTime": stamp(-30)})
+    stage.cluster.run_pod(pod(f"{name}-0", made, mac(number)), stamp(-30))
+    return made
+
+
+def end(stage: Stage, made: Object, state: str = "COMPLETED") -> None:
+    stage.cluster.set_status(made, ended(*TORCH, state, stamp(-30), stamp()) or {})
+
+
+def recorded(stage: Stage, program: Program) -> None:
+    """Wait until the checkpoint has what CloudVision has acknowledged: a second after the last lazy write."""
+    path = "/api/v1/namespaces/cloudvision/configmaps"
+
+    def versions() -> Any:
+        found = stage.cluster.call("GET", path)["items"]
+        return {
+            item["metadata"]["name"]: item["metadata"]["resourceVersion"]
+            for item in found
+            if "checkpoint" in item["metadata"]["name"]
+        }
+
+    seen: list[Any] = []
+
+    def quiet() -> bool:
+        seen.append(versions())
+        return bool(seen[-1]) and len(seen) > 150 and seen[-1] == seen[-150]
+
+    program.wait_for(quiet, 30)
+
+
+def test_what_happened_while_no_informer_ran(stage: Stage) -> None:
+    first = stage.informer(**STATE)
+    made = {name: start(stage, name, number) for number, name in enumerate(("deleted", "finished", "goes-on"))}
+    nodes = [create(stage, node_state(*DISCOVERY, f"n{n}", mac(40 + n))) for n in range(2)]
+    old = {name: stage.wait_for_states(name, "RUNNING")[0] for name in made}
+    stage.cloudvision.wait_for(lambda: len(stage.cloudvision.nodes) == 2)
+    recorded(stage, first)
+    first.kill()
+    stage.cluster.delete(made["deleted"])
+    end(stage, made["finished"], "FAILED")
+    for name in ("deleted", "finished"):
+        items = stage.cluster.call("GET", "/api/v1/namespaces/team/pods")["items"]
+        for item in items:
+            if item["metadata"]["name"] == f"{name}-0":
+                stage.cluster.delete({"apiVersion": "v1", "kind": "Pod", **item})
+    stage.cluster.delete(nodes[0])
+    stage.informer(**STATE)
+    for name, state in (("deleted", "CANCELLED"), ("finished", "FAILED")):
+        entry = stage.wait_for_states(name, "RUNNING", state, timeout=10)[-1]
+        assert entry["start_time"] == old[name]["start_time"]
+        assert entry["interfaces"] == old[name]["interfaces"]
+    stage.cloudvision.wait_for(lambda: set(stage.cloudvision.nodes) == {"n1"}, 10)
+    end(stage, made["goes-on"])
+    stage.wait_for_states("goes-on", "RUNNING", "COMPLETED")
+    assert [len(stage.cloudvision.node_history[node]) for node in ("n0", "n1")] == [2, 1]
+
+
+def test_finished_jobs_are_not_sent_again_at_every_start(stage: Stage) -> None:
+    made = start(stage, "before")
+    end(stage, made)
+    program = stage.informer(**STATE)
+    stage.wait_for_states("before", "COMPLETED")  # it ended before the first start of all
+    recorded(stage, program)
+    for number in range(2):
+        assert program.stop() == 0
+        program = stage.informer(**STATE)
+        start(stage, f"marker-{number}", 9)
+        stage.wait_for_states(f"marker-{number}", "RUNNING")
+    assert stage.cloudvision.states("before") == ["COMPLETED"]
+    assert stage.cloudvision.states("marker-0") == ["RUNNING"]
+
+
+def test_killed_between_acceptance_and_record_repeats_at_most_once(stage: Stage) -> None:
+    cloudvision = stage.cloudvision
+    cloudvision.faults.append(Fault(drop=True, after=True))
+    program = stage.informer(**STATE)
+    made = start(stage, "a")
+    cloudvision.wait_for(lambda: cloudvision.states("a") == ["RUNNING"])
+    program.kill()  # it was taken, and nobody was told
+    end(stage, made)
+    program = stage.informer(**STATE)
+    cloudvision.wait_for(lambda: cloudvision.states("a")[-1:] == ["COMPLETED"])
+    recorded(stage, program)
+    assert cloudvision.states("a") in (["RUNNING", "COMPLETED"], ["RUNNING", "RUNNING", "COMPLETED"])
+
+
+def test_a_report_under_way_when_killed_is_sent_after_the_restart_though_the_job_is_gone(stage: Stage) -> None:
+    program = stage.informer(**STATE)
+    made = start(stage, "a")
+    stage.wait_for_states("a", "RUNNING")
+    stage.cloudvision.refuse()
+    end(stage, made, "FAILED")
+    program.wait_for_log("a is FAILED")
+    program.wait_for_log("CloudVision is away")
+    program.kill()
+    stage.cluster.delete(made)
+    stage.cloudvision.resume()
+    stage.informer(**STATE)
+    entry = stage.wait_for_states("a", "RUNNING", "FAILED")[-1]
+    assert entry["interfaces"]["values"] == [mac(1)]
+
+
+def test_a_standby_takes_over_from_a_killed_leader(stage: Stage) -> None:
+    leader = stage.informer(**LEADER)
+    standby = stage.informer(**LEADER, ready=False)
+    standby.wait_for_log("standing by")
+    made = start(stage, "a")
+    stage.wait_for_states("a", "RUNNING")
+    recorded(stage, leader)
+    leader.kill()
+    end(stage, made)
+    stage.wait_for_states("a", "RUNNING", "COMPLETED", timeout=20)
+    assert "reporting from now on" in standby.log
+
+
+def test_a_stopped_leader_hands_over_at_once(stage: Stage) -> None:
+    leader = stage.informer(**LEADER)
+    standby = stage.informer(**LEADER, ready=False)
+    standby.wait_for_log("standing by")
+    assert leader.stop() == 0
+    standby.wait_for_log("reporting from now on", 8)
+    start(stage, "a")
+    stage.wait_for_states("a", "RUNNING")
+
+
+def test_a_leader_paused_past_its_lease_sends_nothing_more(stage: Stage) -> None:
+    paused = stage.informer(**LEADER, LOG_LEVEL="debug")
+    standby = stage.informer(**LEADER, ready=False)
+    standby.wait_for_log("standing by")
+    made = start(stage, "a")
+    stage.wait_for_states("a", "RUNNING")
+    recorded(stage, paused)
+    paused.process.send_signal(signal.SIGSTOP)
+    end(stage, made)
+    stage.wait_for_states("a", "RUNNING", "COMPLETED", timeout=30)
+    before = paused.log.count("delivered")
+    paused.process.send_signal(signal.SIGCONT)
+    assert paused.process.wait(20) == 1
+    assert paused.log.count("delivered") == before
+    start(stage, "b")
+    stage.wait_for_states("b", "RUNNING")
+    assert stage.cloudvision.states("a") == ["RUNNING", "COMPLETED"]
+
+
+def test_resync_repeats_what_runs_and_heals_what_was_lost(stage: Stage) -> None:
+    start(stage, "a")
+    create(stage, node_state(*DISCOVERY, "n0", mac(7)))
+    stage.informer(**STATE, RESYNC_INTERVAL="1s")
+    stage.wait_for_states("a", "RUNNING", "RUNNING", "RUNNING")
+    stage.cloudvision.wait_for(lambda: len(stage.cloudvision.node_history.get("n0", [])) > 2)
+    assert len({str(entry) for entry in stage.cloudvision.by_name("a")}) == 1
+
+
+@pytest.mark.parametrize("verb", ["create", "update", "get"])
+def test_without_a_writable_checkpoint_nothing_is_sent_and_the_reason_is_said(
+    kubernetes: Any, simulated: Stage, verb: str
+) -> None:
+    if verb == "update":
+        program = simulated.informer(**STATE)
+        start(simulated, "before")
+        simulated.wait_for_states("before", "RUNNING")
+        recorded(simulated, program)
+        program.stop()
+    kubernetes.forbid("", "configmaps", verb)
+    program = simulated.informer(**STATE, ready=False)
+    start(simulated, "a")
+    program.wait_for_log("configmaps is forbidden")
+    assert simulated.cloudvision.states("a") == []
+    kubernetes.allow("", "configmaps", verb)
+    simulated.wait_for_states("a", "RUNNING")
+
+
+def test_health_and_metrics(simulated: Stage) -> None:
+    import socket
+
+    import urllib3
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    program = simulated.informer(**LEADER, HEALTH_ADDRESS=address)
+    start(simulated, "a")
+    simulated.wait_for_states("a", "RUNNING")
+    http = urllib3.PoolManager()
+    for path in ("/healthz", "/readyz"):
+        assert http.request("GET", f"http://{address}{path}").status == 200
+    text = http.request("GET", f"http://{address}/metrics").data.decode()
+    http.clear()
+    assert 'cvji_reports_total{outcome="delivered"} 1.0' in text
+    assert "cvji_leader 1.0" in text
+    assert 'cvji_tracked{state="running"} 1.0' in text
+    assert simulated.cloudvision.token not in text
+    assert program.stop() == 0

@@ -1,0 +1,1 @@
+"""Long random histories, in simulated time and against the real program."""
