@@ -224,7 +224,7 @@ class _Tree:
     def link(self, path: str, who: str) -> str:
         """Where a link leads, as a path from the root of the tree; "" where there is no link."""
         try:
-            target = os.readlink(self._root + path)
+            target = os.readlink(self._root + path)  # noqa: PTH115 (as below)
         except OSError as err:
             self._failed(err, path, who)
             return ""
