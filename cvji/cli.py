@@ -12,7 +12,9 @@ from cvji.settings import (
     CloudVision,
     LogFormat,
     LogLevel,
+    Netlink,
     NodeConfigMode,
+    NodeOutput,
     SettingsError,
     duration,
     host_port,
@@ -79,6 +81,12 @@ File = Annotated[
     str,
     typer.Option("--file", "-f", help="JSON document or list of documents; - is stdin, the default without flags."),
 ]
+Health = Annotated[
+    str, _option("--health-address", env="HEALTH_ADDRESS", help="Serve /healthz, /readyz, /metrics on host:port.")
+]
+Context = Annotated[str, _option("--context", env="KUBE_CONTEXT", help="Context in KUBECONFIG.")]
+Level = Annotated[str, _option("--log-level", env="LOG_LEVEL", help="debug|info|warning|error.")]
+Format = Annotated[str, _option("--log-format", env="LOG_FORMAT", help="text|json.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Send nothing; print each report as one line of JSON.")]
 
 
@@ -145,13 +153,10 @@ def informer(
         str,
         _option("--resync-interval", env="RESYNC_INTERVAL", help="Say everything once more in each; 0: never."),
     ] = "6h",
-    health_address: Annotated[
-        str,
-        _option("--health-address", env="HEALTH_ADDRESS", help="Serve /healthz, /readyz, /metrics on host:port."),
-    ] = "",
-    context: Annotated[str, _option("--context", env="KUBE_CONTEXT", help="Context in KUBECONFIG.")] = "",
-    log_level: Annotated[str, _option("--log-level", env="LOG_LEVEL", help="debug|info|warning|error.")] = "info",
-    log_format: Annotated[str, _option("--log-format", env="LOG_FORMAT", help="text|json.")] = "text",
+    health_address: Health = "",
+    context: Context = "",
+    log_level: Level = "info",
+    log_format: Format = "text",
     dry_run: DryRun = False,
 ) -> None:
     """Watch jobs and report the NICs or nodes they hold (the Deployment)."""
@@ -187,6 +192,68 @@ def informer(
         context=context,
         rediscover=_duration(kind_retry, "KIND_RETRY"),
     )
+    raise typer.Exit(command.run(settings))
+
+
+@app.command()
+def discover(
+    once: Annotated[
+        bool, typer.Option("--once", help="Print this node's NICs and exit; needs no cluster, no root.")
+    ] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="With --once: table|json|yaml.")] = "table",
+    apply: Annotated[bool, typer.Option("--apply", help="With --once: write the NodeInterfaceState too.")] = False,
+    node_name: Annotated[
+        str, _option("--node-name", env="NODE_NAME", help="This node's name in Kubernetes; the host's if not given.")
+    ] = "",
+    sysfs_root: Annotated[
+        str, _option("--sysfs-root", env="SYSFS_ROOT", help="The host's sys folder, or a copy of one.")
+    ] = "/sys",
+    netlink: Annotated[
+        str,
+        _option(
+            "--netlink",
+            env="NETLINK",
+            help="Ask this kernel for addresses and VF MACs: yes|no|auto, where the sys folder is its own.",
+        ),
+    ] = "auto",
+    interval: Annotated[
+        str, _option("--interval", env="DISCOVERY_INTERVAL", help="Scan at least this often, jittered by a fifth.")
+    ] = "60s",
+    state_namespace: Annotated[
+        str, _option("--state-namespace", env="STATE_NAMESPACE", help="Where the NodeInterfaceState is kept.")
+    ] = "cloudvision",
+    health_address: Health = "",
+    context: Context = "",
+    log_level: Level = "info",
+    log_format: Format = "text",
+) -> None:
+    """Inventory this node's NICs (the DaemonSet; by hand with --once)."""
+    import socket
+    from pathlib import Path
+
+    _logging(log_level, log_format)
+    shown = _one_of(NodeOutput, output, "--output").value
+    if apply and not once:
+        raise SettingsError("--apply goes with --once; without --once the state is always written")
+    node = _namespace(node_name or socket.gethostname().lower(), "NODE_NAME")
+    if not once and not node_name:
+        raise SettingsError("NODE_NAME is not set: give this node's name in Kubernetes, or use --once")
+    seconds = _duration(interval, "DISCOVERY_INTERVAL")
+    if seconds < 1:
+        raise SettingsError(f"DISCOVERY_INTERVAL is {interval!r}: it must be at least 1s")
+    from cvji import discover as command
+
+    settings = command.Settings(
+        node=node,
+        namespace=_namespace(state_namespace, "STATE_NAMESPACE") or "cloudvision",
+        sysfs_root=Path(sysfs_root),
+        netlink={Netlink.YES: True, Netlink.NO: False, Netlink.AUTO: None}[_one_of(Netlink, netlink, "NETLINK")],
+        interval=seconds,
+        health_address=health_address,
+        context=context,
+    )
+    if once:
+        raise typer.Exit(command.once(settings, shown, sys.stdout, apply=apply))
     raise typer.Exit(command.run(settings))
 
 

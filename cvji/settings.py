@@ -34,6 +34,22 @@ class LogLevel(Enum):
     ERROR = "error"
 
 
+class NodeOutput(Enum):
+    """How `discover --once` prints."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class Netlink(Enum):
+    """NETLINK: whether the kernel is asked for addresses and VF MACs beside the sys folder."""
+
+    AUTO = "auto"
+    YES = "yes"
+    NO = "no"
+
+
 class CloudVision(msgspec.Struct, frozen=True):
     """Where CloudVision is and how it is trusted. `address` is host[:port]."""
 

@@ -47,3 +47,29 @@ class Metrics:
             ["resource"],
             registry=registry,
         )
+
+
+class DiscoveryMetrics:
+    """The counters and gauges of one node's discovery."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.scan_seconds = Histogram(
+            "cvji_scan_cpu_seconds",
+            "CPU seconds of one look at the node's NICs.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+            registry=registry,
+        )
+        self.writes = Counter(
+            "cvji_node_state_writes_total", "Rounds, by what became of the state.", ["outcome"], registry=registry
+        )
+        self.nics = Gauge("cvji_node_nics", "NICs of this node, by type.", ["type"], registry=registry)
+        self.synced = Gauge("cvji_node_synced", "1 where the last look succeeded.", registry=registry)
+        self.build = Gauge("cvji_build_info", "Always 1.", ["version"], registry=registry)
+        self.build.labels(__version__).set(1)
+
+    def show(self, interfaces: int, vfs: int, *, synced: bool) -> None:
+        """Set the gauges by what the node has."""
+        self.nics.labels("interface").set(interfaces)
+        self.nics.labels("vf").set(vfs)
+        self.synced.set(synced)

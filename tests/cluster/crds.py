@@ -3,7 +3,10 @@
 Schemas are open: the tests are about what objects of foreign controllers say, not about what their schemas allow.
 """
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.simulator.kubernetes import JOB_KINDS, NODE_KINDS
 
@@ -37,4 +40,10 @@ def crd(group: str, version: str, kind: str, plural: str, namespaced: bool = Tru
 
 def all_crds() -> list[dict[str, Any]]:
     """The definition of every kind that Kubernetes does not bring along."""
-    return [crd(*kind) for kind in [*JOB_KINDS, *NODE_KINDS]]
+    return [own_crd(), *(crd(*kind) for kind in [*JOB_KINDS, *NODE_KINDS[1:]])]
+
+
+def own_crd() -> dict[str, Any]:
+    """NodeInterfaceState as the project installs it."""
+    found: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "manifests/base/crd.yaml").read_text())
+    return found

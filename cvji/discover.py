@@ -1,0 +1,245 @@
+"""`cvji discover`: scan, complete, publish; at start, when the kernel says that links changed, and in intervals."""
+
+import logging
+import os
+import random
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from cvji.settings import SettingsError
+from cvji.sysfs.links import Links, LinksError, Subscription, read_links
+from cvji.sysfs.memory import Memory, complete, recall
+from cvji.sysfs.scan import Fault, Interface, scan
+from cvji.sysfs.state import API_VERSION, FAILED, KIND, SUCCEEDED, State, failed, remembered, state_of
+from cvji.telemetry.metrics import DiscoveryMetrics
+
+log = logging.getLogger(__name__)
+
+SETTLE = 0.4  # seconds without a further change of links before a scan ...
+SETTLE_MAX = 3.0  # ... or since the first of them, on a node where they never end
+RETRY_FIRST, RETRY_MAX = 1.0, 60.0  # seconds, jittered: 5,000 nodes meet an API server that comes back
+STUCK = 90.0  # seconds; longer than every timeout of one round
+JITTER = 0.2  # of the interval
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator chose. `interval` is in seconds."""
+
+    node: str
+    namespace: str
+    sysfs_root: Path
+    netlink: bool | None  # None: where sysfs_root is the sysfs of this network namespace
+    interval: float
+    health_address: str
+    context: str
+
+
+class Observer:
+    """Sees this node, and remembers what it saw."""
+
+    def __init__(self, root: Path, *, netlink: bool) -> None:
+        self._root = root
+        self._netlink = netlink
+        self._warned: set[Fault] = set()
+        self.memory = Memory()
+
+    def observe(self, before: State) -> tuple[State, tuple[Interface, ...]]:
+        """What the node has now; `before` stands where that cannot be told."""
+        found = scan(self._root)
+        for fault in found.warnings:
+            if fault not in self._warned:
+                log.warning("%s", fault)
+        self._warned = set(found.warnings)
+        if not found.readable:
+            return failed(before, "; ".join(map(str, found.warnings))), ()
+        links, trouble = Links(), ""
+        if self._netlink:
+            try:
+                links = read_links()
+            except LinksError as err:
+                log.warning("%s", err)
+                trouble = str(err)
+        interfaces, memory = complete(found, links, self.memory)
+        if trouble:  # without addresses it is not what the node has; what is remembered stays
+            return failed(before, trouble), interfaces
+        self.memory = memory
+        return state_of(interfaces, found.warnings), interfaces
+
+
+def uses_netlink(settings: Settings) -> bool:
+    """Whether the tree and the kernel's answers are about the same network namespace.
+
+    Every network namespace has a sysfs of its own (kernfs_super_info's ns tag), so the device number tells.
+    """
+    if settings.netlink is not None:
+        return settings.netlink
+    try:
+        return settings.sysfs_root.stat().st_dev == Path("/sys").stat().st_dev
+    except OSError:
+        return False
+
+
+def once(settings: Settings, output: str, out: TextIO, *, apply: bool) -> int:
+    """`cvji discover --once`: print what the node has, and with `apply` write it too. Returns the exit code."""
+    observer = Observer(settings.sysfs_root, netlink=uses_netlink(settings))
+    store = None
+    before = State()
+    if apply:
+        from cvji.kube.client import Api, ApiError
+        from cvji.kube.nodestate import NodeStateStore
+
+        store = NodeStateStore(Api(settings.context), settings.namespace, settings.node)
+        try:
+            before = store.read() or State()
+        except ApiError as err:
+            log.error("%s %s: %s", KIND, settings.node, err)
+            return 1
+        observer.memory = recall(remembered(before))
+    state, interfaces = observer.observe(before)
+    if not interfaces and state.sync_status == FAILED:
+        raise SettingsError(f"SYSFS_ROOT {settings.sysfs_root} cannot be read: {state.message}")
+    out.write(_printed(state, interfaces, settings.node, settings.namespace, output))
+    if store is not None:
+        try:
+            store.write(state)
+        except ApiError as err:
+            log.error("%s %s: %s", KIND, settings.node, err)
+            return 1
+    return 0
+
+
+def _printed(state: State, interfaces: tuple[Interface, ...], node: str, namespace: str, output: str) -> str:
+    if output == "table":
+        from cvji.sysfs.table import table
+
+        return "".join(f"{line}\n" for line in table(interfaces))
+    metadata = {"name": node, "namespace": namespace}
+    shown = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": state}
+    if output == "yaml":
+        import msgspec.yaml
+
+        return msgspec.yaml.encode(shown).decode()
+    return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode() + "\n"
+
+
+class Discovery:
+    """The loop of the DaemonSet."""
+
+    def __init__(self, settings: Settings, metrics: DiscoveryMetrics, rng: Callable[[], float]) -> None:
+        """Raises SettingsError if there are no usable credentials."""
+        from cvji.kube.client import Api
+        from cvji.kube.nodestate import NodeStateStore
+
+        self._settings = settings
+        self._metrics = metrics
+        self._random = rng
+        self._observer = Observer(settings.sysfs_root, netlink=uses_netlink(settings))
+        self._store = NodeStateStore(Api(settings.context), settings.namespace, settings.node)
+        self._standing: State | None = None  # what the cluster holds, as far as is known
+        self._seeded = False
+        self._failures = 0
+        self.published = False
+        self.turned = time.monotonic()
+
+    def round(self, *, read: bool) -> float:
+        """Observe and publish. Returns the seconds until the next round is due.
+
+        `read` asks the cluster first for what stands there, which repairs an object that someone deleted or changed.
+        """
+        from cvji.kube.client import ApiError
+
+        try:
+            if read or not self._seeded:
+                self._standing = self._store.read()
+                if not self._seeded and self._standing is not None:
+                    # What we remembered before a restart: a job may hold VFs since then.
+                    self._observer.memory = recall(remembered(self._standing))
+                self._seeded = True
+            began = time.process_time()
+            state, _ = self._observer.observe(self._standing or State())
+            self._metrics.scan_seconds.observe(time.process_time() - began)
+            vfs = sum(len(nic.vfs) for nic in state.interfaces)
+            self._metrics.show(len(state.interfaces), vfs, synced=state.sync_status == SUCCEEDED)
+            if self._store.write(state):
+                self._metrics.writes.labels("written").inc()
+                log.info("%s: %d interfaces, %d VFs, %s", KIND, len(state.interfaces), vfs, state.sync_status)
+            else:
+                self._metrics.writes.labels("unchanged").inc()
+        except ApiError as err:
+            self._metrics.writes.labels("failed").inc()
+            log.warning("%s %s waits: %s", KIND, self._settings.node, err)
+            self._failures += 1
+            wait = max(err.retry_after, min(RETRY_FIRST * 2.0 ** min(self._failures - 1, 10), RETRY_MAX))
+            return wait * (0.5 + self._random())
+        self._standing = state
+        self._failures = 0
+        self.published = True
+        return self._settings.interval * (1 + JITTER * (self._random() * 2 - 1))
+
+    def run(self, stop: int) -> int:
+        """Until the file descriptor `stop` is readable."""
+        subscription = Subscription()  # first, so that nothing changes unseen between it and the scan
+        poll = select.poll()
+        poll.register(subscription, select.POLLIN)
+        poll.register(stop, select.POLLIN)
+        changed = False
+        while True:
+            self.turned = time.monotonic()
+            wait = self.round(read=not changed)
+            due = time.monotonic() + wait
+            changed = False
+            settled = latest = 0.0
+            while (now := time.monotonic()) < due:
+                self.turned = now
+                # Woken at times even where nothing is due, so that the probe sees a loop that turns.
+                ready = {fd for fd, _ in poll.poll(min(due - now, STUCK / 3) * 1000)}
+                if stop in ready:
+                    return 0
+                if subscription.fileno() in ready:
+                    subscription.drain()
+                    now = time.monotonic()
+                    if not changed:
+                        changed, latest = True, now + SETTLE_MAX
+                    settled = now + SETTLE
+                    # A failing API server keeps its distance; the change is part of its next attempt.
+                    if not self._failures:
+                        due = min(settled, latest)
+
+    def alive(self) -> str:
+        """What is wrong with the loop, for /healthz."""
+        silence = time.monotonic() - self.turned
+        return f"the loop has not turned for {silence:.0f} s" if silence > STUCK else ""
+
+    def ready(self) -> str:
+        """What is not there yet, for /readyz."""
+        return "" if self.published else f"{KIND} {self._settings.node} is not written yet"
+
+
+def run(settings: Settings) -> int:
+    """`cvji discover`, until SIGTERM or SIGINT. Raises SettingsError. Returns the exit code."""
+    metrics = DiscoveryMetrics()
+    discovery = Discovery(settings, metrics, random.random)
+    if settings.health_address:
+        from cvji.telemetry import health
+
+        health.serve(settings.health_address, metrics.registry, lambda: None, discovery.alive, discovery.ready)
+    stopped, stop = os.pipe2(os.O_CLOEXEC)
+
+    def ask(_: int, __: object) -> None:
+        os.write(stop, b".")
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    log.info("watching the NICs of %s under %s", settings.node, settings.sysfs_root)
+    try:
+        return discovery.run(stopped)
+    except LinksError as err:
+        print(f"cvji: {err}", file=sys.stderr)  # noqa: T201
+        return 1

@@ -1,0 +1,127 @@
+"""One node's NodeInterfaceState in the cluster: read, and written with server-side apply only where it differs.
+
+Knows nothing of how the state came about.
+"""
+
+import msgspec
+
+from cvji.kube.client import Api, ApiError
+from cvji.kube.discovery import decode
+from cvji.kube.objects import Metadata
+from cvji.sysfs.state import API_VERSION, KIND, PLURAL, State
+
+FIELD_MANAGER = "cv-interface-discovery"
+TIMEOUT = 15.0  # seconds for one request
+LABELS = {
+    "app": "cv-job-informer",
+    "app.kubernetes.io/name": "cvji",
+    "app.kubernetes.io/component": "interface-discovery",
+    "app.kubernetes.io/managed-by": FIELD_MANAGER,
+}
+
+
+class _Metadata(Metadata):
+    labels: dict[str, str] | None = None
+
+
+class _NodeInterfaceState(msgspec.Struct):
+    metadata: _Metadata
+    status: State | None = None
+
+
+class _Node(msgspec.Struct):
+    metadata: Metadata
+
+
+_STATE = msgspec.json.Decoder(_NodeInterfaceState)
+_NODE = msgspec.json.Decoder(_Node)
+
+
+class NodeStateStore:
+    """The object named after one node. For one thread."""
+
+    def __init__(self, api: Api, namespace: str, node: str) -> None:
+        """Nothing is asked yet."""
+        self._api = api
+        self._node = node
+        self._namespace = namespace
+        self._base = f"/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{node}"
+        self._standing: _NodeInterfaceState | None = None
+        self._owner = ""  # the Node's uid
+
+    def read(self) -> State | None:
+        """What stands in the cluster; None if nothing does. Raises ApiError.
+
+        An object that cannot be understood counts as an empty one, which the next write replaces.
+        """
+        try:
+            raw = self._api.get(self._base, timeout=TIMEOUT)
+        except ApiError as err:
+            if err.code != 404:
+                raise
+            # Gone, perhaps with its Node, whose namesake then has another uid.
+            self._standing, self._owner = None, ""
+            return None
+        try:
+            self._standing = _STATE.decode(raw)
+        except (msgspec.MsgspecError, UnicodeError):
+            self._standing = None
+            return State()
+        return self._standing.status or State()
+
+    def write(self, state: State) -> bool:
+        """Make it stand in the cluster; whether anything had to be written. Raises ApiError."""
+        if not self._owner:
+            self._owner = self._node_uid()
+        written = False
+        if not self._owned():
+            self._apply(self._base, {"metadata": self._metadata()})
+            written = True
+        if self._standing is None or self._standing.status != state:
+            self._apply(f"{self._base}/status", {"status": state})
+            written = True
+        return written
+
+    def _owned(self) -> bool:
+        if self._standing is None:
+            return False
+        metadata = self._standing.metadata
+        labels = metadata.labels or {}
+        owned = any(owner.uid == self._owner for owner in metadata.owner_references or ())
+        return owned and all(labels.get(name) == value for name, value in LABELS.items())
+
+    def _node_uid(self) -> str:
+        try:
+            raw = self._api.get(f"/api/v1/nodes/{self._node}", timeout=TIMEOUT)
+        except ApiError as err:
+            if err.code == 404:
+                raise ApiError(404, f"there is no Node {self._node}: NODE_NAME must be this node's name") from None
+            raise
+        return decode(_NODE, raw).metadata.uid
+
+    def _metadata(self) -> dict[str, object]:
+        owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._owner}
+        return {"labels": LABELS, "ownerReferences": [owner]}
+
+    def _apply(self, path: str, part: dict[str, object]) -> None:
+        """Server-side apply of one part (KEP-555). The fields are ours alone, so conflicts are forced."""
+        metadata = {"name": self._node, "namespace": self._namespace}
+        body: dict[str, object] = {"apiVersion": API_VERSION, "kind": KIND, **part}
+        body["metadata"] = {**metadata, **(part.get("metadata") or {})}  # type: ignore[dict-item]
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        try:
+            answer = self._api.send(
+                "PATCH",
+                path,
+                msgspec.json.encode(body),
+                query=query,
+                content_type="application/apply-patch+yaml",
+                timeout=TIMEOUT,
+            )
+        except ApiError as err:
+            self._standing = None  # whatever took effect of it, the next read shows
+            if err.code == 404:
+                message = f"{err}: is the {PLURAL} CRD installed, and does namespace {self._namespace} exist?"
+                raise ApiError(404, message.removeprefix("HTTP 404: ")) from None
+            raise
+        self._standing = decode(_STATE, answer)
