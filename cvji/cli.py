@@ -445,9 +445,12 @@ def _one_of(choices: Callable[[str], T], text: str, name: str) -> T:
 
 
 def _namespace(text: str, name: str) -> str:
-    found = namespaces(text)
+    try:
+        found = namespaces(text)
+    except SettingsError:
+        found = ("", "")
     if len(found) > 1:
-        raise SettingsError(f"{name} is {text!r}: it must be one namespace")
+        raise SettingsError(f"{name} is {text!r}: it must be one name of lower-case letters, digits, - and .")
     return found[0] if found else ""
 
 

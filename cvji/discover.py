@@ -53,12 +53,12 @@ class Observer:
     def observe(self, before: State) -> tuple[State, tuple[Interface, ...]]:
         """What the node has now; `before` stands where that cannot be told."""
         found = scan(self._root)
+        if not found.readable:
+            return failed(before, "; ".join(map(str, found.warnings))), ()
         for fault in found.warnings:
             if fault not in self._warned:
                 log.warning("%s", fault)
         self._warned = set(found.warnings)
-        if not found.readable:
-            return failed(before, "; ".join(map(str, found.warnings))), ()
         links, trouble = Links(), ""
         if self._netlink:
             try:

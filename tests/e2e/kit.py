@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -79,14 +79,15 @@ class Cluster:
 class Program:
     """`cvji informer`, or another of its commands, as a process."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, *arguments: str, env: Mapping[str, str], folder: Path, before: Sequence[str] = ()) -> None:
+        """`before` are the words of a program that starts it."""
         clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "SYSTEMROOT")}
         number = sum(1 for _ in folder.glob("cvji-*.log"))
         self._log = folder / f"cvji-{number}.log"
         self.out = folder / f"cvji-{number}.out"
         with self._log.open("wb") as log, self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [EXECUTABLE, *arguments],
+                [*before, EXECUTABLE, *arguments],
                 env={**clean, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -1,0 +1,144 @@
+"""`cvji discover` as a process: a tree of sysfs becomes a NodeInterfaceState, and that a NodeConfig."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.kit import EXECUTABLE, Program, Stage
+from tests.simulator.objects import Object
+from tests.sysfs.trees import Host, mlx5_host
+
+STATES = "/apis/cloudvision.arista.io/v1/namespaces/cloudvision/nodeinterfacestates"
+NODE = "gpu-1"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return mlx5_host(tmp_path / "sys")
+
+
+def make_node(stage: Stage, name: str = NODE) -> Object:
+    return stage.cluster.call("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+
+
+def discover(stage: Stage, host: Host, *before: str, **env: str) -> Program:
+    settings = {
+        "KUBECONFIG": str(stage.cluster.kubeconfig),
+        "NODE_NAME": NODE,
+        "SYSFS_ROOT": str(host.root),
+        "DISCOVERY_INTERVAL": "1s",
+        **env,
+    }
+    program = Program("discover", env=settings, folder=stage.folder, before=before)
+    stage.programs.append(program)
+    return program
+
+
+def state(stage: Stage) -> Any:
+    return stage.cluster.call("GET", f"{STATES}/{NODE}")
+
+
+def published(program: Program, stage: Stage) -> Any:
+    program.wait_for_log("NodeInterfaceState: ")
+    return state(stage)
+
+
+def vf_names(stage: Stage) -> list[str]:
+    pf = state(stage)["status"]["interfaces"][0]
+    return [vf.get("name", "?") for vf in pf.get("Vfs", [])]
+
+
+@pytest.fixture
+def node(stage: Stage) -> Any:
+    made = make_node(stage)
+    yield made
+    stage.close()
+    stage.cluster.call("DELETE", f"/api/v1/nodes/{NODE}")
+
+
+def test_a_node_is_published_once_and_again_only_on_change(stage: Stage, host: Host, node: Object) -> None:
+    program = discover(stage, host)
+    first = published(program, stage)
+    assert [(owner["kind"], owner["uid"]) for owner in first["metadata"]["ownerReferences"]] == [
+        ("Node", node["metadata"]["uid"])
+    ]
+    assert first["status"]["syncStatus"] == "Succeeded"
+    assert [nic["name"] for nic in first["status"]["interfaces"]] == ["ens1f0np0", "ens1f1np1"]
+    restarted = discover(stage, host, LOG_LEVEL="debug", HEALTH_ADDRESS="127.0.0.1:0")
+    restarted.wait_for_log("watching the NICs")
+    host.write(host.root / "class/net/ens1f1np1", operstate="down")
+    program.wait_for(lambda: state(stage)["status"]["interfaces"][1]["operState"] == "down")
+    assert program.log.count("NodeInterfaceState: ") + restarted.log.count("NodeInterfaceState: ") <= 3
+
+
+def test_nothing_is_written_where_nothing_changed(stage: Stage, host: Host, node: Object) -> None:
+    assert node
+    first = published(discover(stage, host), stage)
+    again = discover(stage, host)
+    again.wait_for_log("watching the NICs")
+    touched = {"metadata": {"annotations": {"looked": "1"}}}
+    before = stage.cluster.call("PATCH", f"{STATES}/{NODE}", touched)
+    stage.cluster.call("DELETE", f"{STATES}/{NODE}")  # someone deletes it: it is made anew
+    again.wait_for(lambda: any(o["metadata"]["name"] == NODE for o in stage.cluster.call("GET", STATES)["items"]))
+    again.wait_for(lambda: "status" in state(stage))
+    assert state(stage)["status"] == first["status"] == before["status"]
+    assert state(stage)["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+def test_a_vf_held_by_a_pod_is_remembered_across_a_restart(stage: Stage, host: Host, node: Object) -> None:
+    assert node
+    program = discover(stage, host)
+    published(program, stage)
+    assert vf_names(stage) == ["ens1f0v0", "?", "?", "ens1f0v3"]
+    program.kill()
+    host.move_away(next(host.root.glob("devices/**/net/ens1f0v0")))
+    host.write(host.root / "class/net/ens1f1np1", operstate="down")
+    program = discover(stage, host)
+    program.wait_for(lambda: state(stage)["status"]["interfaces"][1]["operState"] == "down")
+    assert vf_names(stage) == ["ens1f0v0", "?", "?", "ens1f0v3"]
+    assert state(stage)["status"]["interfaces"][0]["Vfs"][0]["mac"] == "0c:42:a1:00:01:00"
+    host.no_vfs(host.root / "bus/pci/devices/0000:3b:00.0")
+    program.wait_for(lambda: vf_names(stage) == [])
+
+
+def test_a_missing_node_is_said_and_waited_for(stage: Stage, host: Host) -> None:
+    program = discover(stage, host)
+    program.wait_for_log(f"there is no Node {NODE}")
+    make_node(stage)
+    try:
+        published(program, stage)
+    finally:
+        stage.close()
+        stage.cluster.call("DELETE", f"/api/v1/nodes/{NODE}")
+
+
+def test_from_the_sys_folder_to_cloudvision(stage: Stage, host: Host, node: Object) -> None:
+    assert node
+    stage.informer(NODE_INTERFACE_TYPE="pf")
+    published(discover(stage, host), stage)
+    cloudvision = stage.cloudvision
+    cloudvision.wait_for(lambda: NODE in cloudvision.nodes)
+    assert cloudvision.nodes[NODE]["data_interfaces"]["values"] == [
+        {"name": "ens1f0np0", "mac_address": "0c:42:a1:00:00:10"},
+        {"name": "ens1f1np1", "mac_address": "0c:42:a1:00:00:11"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--once", "--sysfs-root", "/nowhere"), "SYSFS_ROOT /nowhere cannot be read"),
+        (("--once", "-o", "xml"), "--output is 'xml'"),
+        (("--apply",), "--apply goes with --once"),
+        (("--once", "--node-name", "No Node"), "NODE_NAME"),
+        ((), "NODE_NAME is not set"),
+        (("--node-name", "n", "--interval", "0"), "DISCOVERY_INTERVAL"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: tuple[str, ...], says: str) -> None:
+    done = subprocess.run([EXECUTABLE, "discover", *arguments], check=False, capture_output=True, text=True, env={})
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
