@@ -123,9 +123,9 @@ def _printed(state: State, interfaces: tuple[Interface, ...], node: str, namespa
     metadata = {"name": node, "namespace": namespace}
     shown = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": state}
     if output == "yaml":
-        import msgspec.yaml
+        from msgspec import yaml  # needs PyYAML, which nothing else of this command does
 
-        return msgspec.yaml.encode(shown).decode()
+        return yaml.encode(shown).decode()
     return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode() + "\n"
 
 

@@ -1,10 +1,13 @@
 """`cvji discover` as a process: a tree of sysfs becomes a NodeInterfaceState, and that a NodeConfig."""
 
+import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.e2e.kit import EXECUTABLE, Program, Stage
 from tests.simulator.objects import Object
@@ -124,6 +127,46 @@ def test_from_the_sys_folder_to_cloudvision(stage: Stage, host: Host, node: Obje
         {"name": "ens1f0np0", "mac_address": "0c:42:a1:00:00:10"},
         {"name": "ens1f1np1", "mac_address": "0c:42:a1:00:00:11"},
     ]
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+def test_by_hand_without_a_cluster(host: Host, output: str) -> None:
+    arguments = ["discover", "--once", "-o", output, "--sysfs-root", str(host.root), "--node-name", NODE]
+    done = subprocess.run([EXECUTABLE, *arguments], check=True, capture_output=True, text=True, env={})
+    assert done.stderr == ""
+    if output == "table":
+        assert max(map(len, done.stdout.splitlines())) <= 100
+        assert "ens1f0v0" in done.stdout
+        return
+    shown = yaml.safe_load(done.stdout) if output == "yaml" else json.loads(done.stdout)
+    assert (shown["kind"], shown["metadata"]["name"]) == ("NodeInterfaceState", NODE)
+    assert [vf.get("mac") for vf in shown["status"]["interfaces"][0]["Vfs"]] == ["0c:42:a1:00:01:00", None, None, None]
+
+
+NAMESPACES = (
+    shutil.which("unshare") is not None
+    and subprocess.run(["unshare", "-rn", "true"], check=False, capture_output=True).returncode == 0
+)
+
+
+@pytest.mark.skipif(not NAMESPACES, reason="no network namespaces here")
+def test_addresses_are_those_of_its_own_network_namespace(tmp_path: Path) -> None:
+    """A veth pair plays the NIC that the tree says is physical."""
+    host = Host(tmp_path / "sys")
+    host.netdev(host.pci("0000:01:00.0"), "rail0", "0c:42:a1:00:00:10")
+    words = f"{EXECUTABLE} discover --once -o json --netlink yes --sysfs-root {host.root} | tr -d '\\n'; echo"
+    script = f"""set -e
+ip link add rail0 type veth peer name rail1; ip link set rail0 up; ip link set rail1 up
+{words}
+ip addr add 192.0.2.9/24 dev rail0; ip addr add 192.0.2.8/24 dev rail0; ip addr add 2001:db8::9/64 dev rail0 nodad
+{words}
+ip link set rail0 down
+{words}
+"""
+    done = subprocess.run(["unshare", "-rn", "sh", "-c", script], check=False, capture_output=True, text=True)
+    seen = [json.loads(line)["status"]["interfaces"][0].get("ips", []) for line in done.stdout.splitlines()]
+    both = ["192.0.2.8", "192.0.2.9"]
+    assert seen == [[], [*both, "2001:db8::9"], both], done.stderr
 
 
 @pytest.mark.parametrize(
