@@ -172,6 +172,7 @@ class Discovery:
                 log.info("%s: %d interfaces, %d VFs, %s", KIND, len(state.interfaces), vfs, state.sync_status)
             else:
                 self._metrics.writes.labels("unchanged").inc()
+                log.debug("%s is unchanged", KIND)
         except ApiError as err:
             self._metrics.writes.labels("failed").inc()
             log.warning("%s %s waits: %s", KIND, self._settings.node, err)
