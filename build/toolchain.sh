@@ -1,0 +1,33 @@
+#!/bin/sh
+# On Debian 11, whose glibc 2.31 is the oldest that the executable is to run on: a C compiler, and an OpenSSL and a
+# Python that Debian 12 still mends, built from its sources. Leaves Python in /opt/python and no sources behind.
+set -eu
+
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -qqy --no-install-recommends \
+    ca-certificates ccache dpkg-dev gcc libc6-dev libffi-dev make patchelf xz-utils zlib1g-dev >/dev/null
+
+cat >/etc/apt/sources.list.d/sources.list <<'LIST'
+deb-src http://deb.debian.org/debian bookworm main
+deb-src http://deb.debian.org/debian-security bookworm-security main
+LIST
+apt-get update -qq
+mkdir -p /tmp/sources && cd /tmp/sources
+apt-get source -qq openssl python3.11 >/dev/null
+
+cd /tmp/sources/openssl-*/
+./Configure linux-x86_64 --prefix=/opt/openssl --libdir=lib --openssldir=/etc/ssl \
+    no-tests no-legacy no-engine no-comp no-ssl3 -O2 >/dev/null
+make -s -j"$(nproc)" build_sw >/dev/null
+make -s install_sw >/dev/null
+
+cd /tmp/sources/python3.11-*/
+# Static: the interpreter becomes part of the executable. The modules that are left out are not used and want libraries.
+./configure -q --prefix=/opt/python --with-openssl=/opt/openssl --with-openssl-rpath=auto --without-doc-strings \
+    --disable-test-modules --without-ensurepip CFLAGS=-O2 >/dev/null
+make -s -j"$(nproc)" >/tmp/python.log 2>&1 || { tail -30 /tmp/python.log; exit 1; }
+make -s install >/dev/null 2>&1
+/opt/python/bin/python3 -c 'import ssl, zlib, select, ctypes; print(ssl.OPENSSL_VERSION)'
+
+rm -rf /tmp/sources /tmp/python.log /var/lib/apt/lists/* /etc/apt/sources.list.d/sources.list
