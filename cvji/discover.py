@@ -230,7 +230,7 @@ def run(settings: Settings) -> int:
     if settings.health_address:
         from cvji.telemetry import health
 
-        health.serve(settings.health_address, metrics.registry, lambda: None, discovery.alive, discovery.ready)
+        health.serve(settings.health_address, metrics.registry, discovery.alive, discovery.ready)
     stopped, stop = os.pipe2(os.O_CLOEXEC)
 
     def ask(_: int, __: object) -> None:

@@ -36,7 +36,7 @@ from cvji.ledger import SHARDS, Key, LedgerError
 from cvji.nodes.inventory import InterfaceType, NodeReport, NodeState, read_node_state
 from cvji.reporter import NodeApplied, NodeDeleted, NodesListed, Reporter
 from cvji.settings import CloudVision, NodeConfigMode, SettingsError
-from cvji.telemetry.metrics import Metrics
+from cvji.telemetry.metrics import Metrics, Moment, Watch
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +118,10 @@ class Deliverer(Protocol):
         """How many keys wait."""
         ...
 
+    def oldest_age(self) -> float:
+        """For how many seconds the key that has waited longest has waited; 0 when none waits."""
+        ...
+
     def close(self) -> None:
         """Begin no further attempt."""
 
@@ -137,6 +141,10 @@ class Printer:
     def depth(self) -> int:
         """Nothing ever waits."""
         return 0
+
+    def oldest_age(self) -> float:
+        """Nothing ever waits."""
+        return 0.0
 
     def close(self) -> None:
         """Nothing to end."""
@@ -300,8 +308,13 @@ class Informer:
             log.error("another took the checkpoint over: %s", err)
             self._code = 1
             return
-        counts = self._reporter.counts()
-        log.info("all kinds are listed; reporting from now on (%s remembered)", counts)
+        jobs, nodes = self._reporter.jobs_by_state(), self._reporter.nodes()
+        log.info(
+            "all kinds are listed; reporting from now on; remembered: %d running jobs, %d ended, %d nodes",
+            jobs["running"],
+            jobs["ended"],
+            nodes,
+        )
 
     def _finish(self, until: float) -> None:
         """After SIGTERM: done once everything is delivered and recorded, or when time is up."""
@@ -403,17 +416,21 @@ class Informer:
         awaited = sorted(str(resource) for resource in self._awaited or ())
         return "waiting for the first lists of " + (", ".join(awaited) or "the Kubernetes API")
 
-    def measure(self) -> None:
-        """Bring the gauges up to date, before a scrape."""
-        for state, count in self._reporter.counts().items():
-            self._metrics.jobs.labels(state).set(count)
-        self._metrics.leader.set(self._reporter.leading)
-        self._metrics.outbox_depth.set(self._deliver.depth())
+    def look(self) -> Moment:
+        """The informer at this moment, for a scrape."""
         now = time.monotonic()
-        for resource, watch in list(self.watches.states.items()):
-            self._metrics.watch_restarts.labels(resource).set(watch.restarts)
-            self._metrics.decode_failures.labels(resource).set(watch.decode_failures)
-            self._metrics.watch_age.labels(resource).set(now - watch.heard if watch.heard else 0.0)
+        watches = {
+            resource: Watch(watch.restarts, watch.decode_failures, now - watch.heard if watch.heard else 0.0)
+            for resource, watch in list(self.watches.states.items())
+        }
+        return Moment(
+            jobs=self._reporter.jobs_by_state(),
+            nodes=self._reporter.nodes(),
+            leads=self._reporter.leading,
+            outbox=self._deliver.depth(),
+            oldest=self._deliver.oldest_age(),
+            watches=watches,
+        )
 
 
 def run(settings: Settings) -> int:
@@ -439,10 +456,11 @@ def run(settings: Settings) -> int:
             permit=partial(_permit, elector) if elector else lambda: READ_TIMEOUT,
         )
     informer = Informer(settings, api, metrics, deliver, happenings, elector)
+    metrics.look(informer.look)
     if settings.health_address:
         from cvji.telemetry import health
 
-        health.serve(settings.health_address, metrics.registry, informer.measure, informer.alive, informer.ready)
+        health.serve(settings.health_address, metrics.registry, informer.alive, informer.ready)
     stopping = threading.Event()
 
     def stop(signum: int, _: object) -> None:

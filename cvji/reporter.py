@@ -199,9 +199,14 @@ class Reporter:
         else:
             self._ledger.told_node(said.node, fingerprint(said.nics))
 
-    def counts(self) -> dict[str, int]:
-        """For metrics: jobs by state, and nodes."""
-        counts = {"running": 0, "ended": 0}
-        for record in self._ledger.jobs.values():
-            counts["running" if record.report.end is None else "ended"] += 1
-        return {**counts, "nodes": len(self._ledger.nodes)}
+    # --- for telemetry, by any thread: a list() of a dict is one step of the interpreter -----------------
+
+    def jobs_by_state(self) -> dict[str, int]:
+        """How many jobs wait to be reported, run and have ended, as CloudVision was told."""
+        told = list(self._ledger.jobs.values())
+        running = sum(record.report.end is None for record in told)
+        return {"pending": self._tracker.pending(), "running": running, "ended": len(told) - running}
+
+    def nodes(self) -> int:
+        """How many nodes CloudVision was told of."""
+        return len(self._ledger.nodes)

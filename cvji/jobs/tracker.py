@@ -354,6 +354,10 @@ class Tracker:
             self._unverified[report.id] = None
         self._dirty.update(self._unverified)
 
+    def pending(self) -> int:
+        """How many jobs are yet to start, as far as is known."""
+        return sum(entry.stage is _Stage.PENDING for entry in list(self._entries.values()))
+
     def next_deadline(self) -> float | None:
         """When `advance` is due even if nothing happens; None if it is not."""
         return self._deadlines[0][0] if self._deadlines else None

@@ -11,8 +11,8 @@ from cvji.settings import SettingsError
 Check = Callable[[], str]  # what is wrong, "" if nothing
 
 
-def serve(address: str, registry: CollectorRegistry, measure: Callable[[], None], alive: Check, ready: Check) -> None:
-    """Serve on host:port from now on; `measure` is called before each scrape. Raises SettingsError."""
+def serve(address: str, registry: CollectorRegistry, alive: Check, ready: Check) -> None:
+    """Serve on host:port from now on. Raises SettingsError."""
     host, _, port = address.rpartition(":")
 
     class Handler(BaseHTTPRequestHandler):
@@ -20,7 +20,6 @@ def serve(address: str, registry: CollectorRegistry, measure: Callable[[], None]
             """Answer a probe or a scrape."""
             path = self.path.partition("?")[0]
             if path == "/metrics":
-                measure()
                 self._answer(200, generate_latest(registry), "text/plain; version=0.0.4; charset=utf-8")
             elif path in ("/healthz", "/readyz"):
                 wrong = (alive if path == "/healthz" else ready)()

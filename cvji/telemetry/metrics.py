@@ -1,12 +1,65 @@
 """What is counted, in Prometheus' terms. A registry of its own, so that tests may have several."""
 
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from cvji import __version__
 
 
+class Watch(msgspec.Struct, frozen=True):
+    """One watch: how often it began anew, objects it could not read, seconds since it was last heard."""
+
+    restarts: int
+    decode_failures: int
+    silence: float
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """The informer as it stands at a scrape. `oldest` is in seconds."""
+
+    jobs: Mapping[str, int]  # by state
+    nodes: int
+    leads: bool
+    outbox: int
+    oldest: float
+    watches: Mapping[str, Watch]  # by resource
+
+
+class _Moments(Collector):
+    """Looks at the informer when it is asked to, so that nothing is kept up to date for nobody."""
+
+    def __init__(self, look: Callable[[], Moment]) -> None:
+        self._look = look
+
+    def collect(self) -> Iterator[Metric]:
+        """One scrape."""
+        now = self._look()
+        jobs = GaugeMetricFamily("cvji_jobs", "Jobs followed: pending are not reported yet.", labels=["state"])
+        for state, count in now.jobs.items():
+            jobs.add_metric([state], count)
+        yield jobs
+        yield GaugeMetricFamily("cvji_nodes", "Nodes whose NICs CloudVision holds.", now.nodes)
+        yield GaugeMetricFamily("cvji_leader", "1 where this process reports, 0 on a standby.", float(now.leads))
+        yield GaugeMetricFamily("cvji_outbox_depth", "Jobs and nodes with something undelivered.", now.outbox)
+        yield GaugeMetricFamily("cvji_outbox_oldest_seconds", "For how long the oldest of them has waited.", now.oldest)
+        restarts = CounterMetricFamily("cvji_watch_restarts", "How often a watch was begun anew.", labels=["resource"])
+        failures = CounterMetricFamily("cvji_decode_failures", "Objects that could not be read.", labels=["resource"])
+        silence = GaugeMetricFamily(
+            "cvji_watch_silence_seconds", "Seconds since a watch was last heard.", labels=["resource"]
+        )
+        for resource, watch in now.watches.items():
+            restarts.add_metric([resource], watch.restarts)
+            failures.add_metric([resource], watch.decode_failures)
+            silence.add_metric([resource], watch.silence)
+        yield from (restarts, failures, silence)
+
+
 class Metrics:
-    """The counters and gauges of one informer."""
+    """What is counted in one informer."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -19,34 +72,18 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
             registry=registry,
         )
-        self.outbox_depth = Gauge("cvji_outbox_depth", "Jobs and nodes with something undelivered.", registry=registry)
-        self.outbox_oldest = Gauge(
-            "cvji_outbox_oldest_seconds", "For how long the oldest of them has waited.", registry=registry
-        )
         self.problems = Counter(
             "cvji_object_problems_total", "Objects or parts of them passed over.", registry=registry
         )
         self.errors = Counter(
             "cvji_internal_errors_total", "Faults of this program that it survived.", registry=registry
         )
-        self.jobs = Gauge(
-            "cvji_tracked", "Jobs CloudVision was told of, by state, and nodes.", ["state"], registry=registry
-        )
-        self.leader = Gauge("cvji_leader", "1 where this process reports, 0 on a standby.", registry=registry)
         self.build = Gauge("cvji_build_info", "Always 1.", ["version"], registry=registry)
         self.build.labels(__version__).set(1)
-        self.watch_restarts = Gauge(
-            "cvji_watch_restarts", "How often a watch was begun anew.", ["resource"], registry=registry
-        )
-        self.decode_failures = Gauge(
-            "cvji_decode_failures", "Objects that could not be read.", ["resource"], registry=registry
-        )
-        self.watch_age = Gauge(
-            "cvji_watch_silence_seconds",
-            "Seconds since a watch was last heard.",
-            ["resource"],
-            registry=registry,
-        )
+
+    def look(self, look: Callable[[], Moment]) -> None:
+        """Ask `look` at each scrape; it is called by the scrape's thread."""
+        self.registry.register(_Moments(look))
 
 
 class DiscoveryMetrics:

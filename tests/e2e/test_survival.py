@@ -210,6 +210,12 @@ def test_health_and_metrics(simulated: Stage) -> None:
     http.clear()
     assert 'cvji_reports_total{outcome="delivered"} 1.0' in text
     assert "cvji_leader 1.0" in text
-    assert 'cvji_tracked{state="running"} 1.0' in text
+    assert 'cvji_jobs{state="running"} 1.0' in text
+    assert "cvji_delivery_seconds_count 1.0" in text
+    assert "cvji_outbox_depth 0.0" in text
+    assert "cvji_outbox_oldest_seconds 0.0" in text
+    assert 'cvji_decode_failures_total{resource="pods"} 0.0' in text
+    assert 'cvji_watch_silence_seconds{resource="pods"}' in text
+    assert "cvji_build_info{" in text
     assert simulated.cloudvision.token not in text
     assert program.stop() == 0
