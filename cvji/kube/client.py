@@ -5,12 +5,15 @@ credentials; its Watch, informer and model classes are not used (they cost milli
 and its Watch without models cannot resume after a 410).
 """
 
+import importlib.util
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -59,22 +62,25 @@ class Configuration(Protocol):
 
 def load_configuration(context: str = "") -> Configuration:
     """Credentials by KUBECONFIG, else in-cluster, else ~/.kube/config. Raises SettingsError."""
-    from kubernetes import client, config
+    _pass_over("kubernetes", "kubernetes.config")
+    from kubernetes.client.configuration import Configuration as Given
     from kubernetes.config.config_exception import ConfigException
 
-    found: Configuration = client.Configuration()
+    found: Configuration = Given()
     files = os.environ.get("KUBECONFIG", "")
     try:
         if not files and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            config.load_incluster_config(client_configuration=found)
+            from kubernetes.config.incluster_config import load_incluster_config
+
+            load_incluster_config(client_configuration=found)
             return found
         source = files or "~/.kube/config"
         if not any(Path(name).expanduser().exists() for name in source.split(os.pathsep) if name):
             wanted = f"KUBECONFIG {files} does not exist" if files else "~/.kube/config does not exist"
             raise SettingsError(f"{wanted}: set KUBECONFIG to a kubeconfig file, or run inside a cluster")
-        config.load_kube_config(
-            config_file=source, context=context or None, client_configuration=found, persist_config=False
-        )
+        from kubernetes.config.kube_config import load_kube_config
+
+        load_kube_config(config_file=source, context=context or None, client_configuration=found, persist_config=False)
     except SettingsError:
         raise
     except ConfigException as err:
@@ -86,6 +92,18 @@ def load_configuration(context: str = "") -> Configuration:
     except Exception as err:  # noqa: BLE001  YAML errors come from a package that only this one imports
         raise SettingsError(f"KUBECONFIG {files} is not YAML: {_one_line(err)}") from None
     return found
+
+
+def _pass_over(*packages: str) -> None:
+    """Let modules of these packages be imported without what the packages themselves import.
+
+    `import kubernetes` reads every model, websockets and pydantic; the two modules that a pod's credentials need
+    take 3 MB, not 22, of the 50 that a node's discovery may have.
+    """
+    for name in packages:
+        if name not in sys.modules and (spec := importlib.util.find_spec(name)):
+            package = sys.modules[name] = ModuleType(name)
+            package.__spec__, package.__path__ = spec, list(spec.submodule_search_locations or ())
 
 
 def _one_line(err: Exception) -> str:
@@ -138,6 +156,15 @@ class Api:
         """The API server's URL."""
         return self._configuration.host
 
+    def _token(self) -> str:
+        """The Authorization header's value, refreshed when due. Raises ApiError."""
+        from kubernetes.config.config_exception import ConfigException
+
+        try:
+            return (self._configuration.get_api_key_with_prefix("BearerToken") or "").strip()
+        except ConfigException as err:  # a token file that is empty, as while it is being replaced
+            raise ApiError(0, f"Kubernetes credentials: {_one_line(err)}") from None
+
     def _request(
         self,
         method: str,
@@ -154,8 +181,8 @@ class Api:
             fields["Content-Type"] = content_type
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
         try:
-            if token := self._configuration.get_api_key_with_prefix("BearerToken"):
-                fields["Authorization"] = token.strip()
+            if token := self._token():
+                fields["Authorization"] = token
             response = self._pool.request(
                 method,
                 url,

@@ -8,6 +8,7 @@ import base64
 import copy
 import gzip
 import itertools
+import ssl
 import threading
 import time
 from collections import Counter
@@ -99,7 +100,7 @@ Key = tuple[str, str, str, str]  # group, plural, namespace, name
 class KubernetesSimulator(SimulatedServer):
     """The store, its log of events, and the server before it. Methods may be called from any thread."""
 
-    def __init__(self, token: str = "") -> None:
+    def __init__(self, token: str = "", tls: ssl.SSLContext | None = None) -> None:
         self.token = token
         self._versions = itertools.count(1001)
         self.version = 1000
@@ -116,7 +117,7 @@ class KubernetesSimulator(SimulatedServer):
         self.requests: list[tuple[str, str]] = []
         for kind in CORE_KINDS:
             self.serve(*kind)
-        super().__init__(_Handler)
+        super().__init__(_Handler, tls)
 
     # --- what is served -----------------------------------------------------------------------------
 
