@@ -1,7 +1,7 @@
 """What the kernel says over rtnetlink: addresses, a PF's own list of its VFs' MACs, and that something changed.
 
 Written on the socket module. The one well-kept library, pyroute2, takes 67 ms for the VF lists of 8 PFs with 127 VFs
-each, of the 100 ms that a scan may take (here 1.2 ms), and adds 10 MB and 0.35 s. Tests hold the two against each other.
+each, of the 100 ms that a scan may take (here 1.2 ms), and adds 10 MB and 0.35 s. Tests hold the two together.
 """
 
 import errno
