@@ -55,7 +55,7 @@ def documents(kind: type[T], file: str) -> list[T]:
         return [msgspec.json.decode(data, type=kind)]
     except OSError as err:
         raise SettingsError(f"{name}: {err.strerror}") from None
-    except (msgspec.MsgspecError, UnicodeError) as err:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
         raise SettingsError(f"{name}: {err}") from None
 
 

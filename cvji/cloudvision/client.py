@@ -4,19 +4,19 @@ Decides what an answer means, never when to try again: that is the outbox's.
 """
 
 import enum
+import os
 import ssl
 import time
-import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 import urllib3
 
 from cvji.cloudvision.payloads import Request
+from cvji.proxies import proxy_for
 from cvji.settings import CloudVision, SettingsError
 
 CONNECT_TIMEOUT = 10.0
@@ -104,7 +104,7 @@ class Client:
         timeout: float = READ_TIMEOUT,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Raises SettingsError if the CA file cannot be used."""
+        """Raises SettingsError if the CA file or the environment's proxy cannot be used."""
         self._base = f"https://{server.address}"
         self._token = token
         self._wall = wall
@@ -117,16 +117,15 @@ class Client:
         }
         if server.insecure:
             options["assert_hostname"] = False
-        proxy = _proxy_for(self._base)
+        proxy = proxy_for(self._base, os.environ)
         self._pool: urllib3.PoolManager
         if proxy is None:
             self._pool = urllib3.PoolManager(num_pools=1, **options)  # type: ignore[arg-type]
         else:
-            url, auth = proxy
             self._pool = urllib3.ProxyManager(
-                url,
+                proxy.url,
                 num_pools=1,
-                proxy_headers=urllib3.make_headers(proxy_basic_auth=auth) if auth else None,
+                proxy_headers=urllib3.make_headers(proxy_basic_auth=proxy.auth) if proxy.auth else None,
                 **options,  # type: ignore[arg-type]
             )
 
@@ -191,17 +190,6 @@ def _tls(server: CloudVision) -> ssl.SSLContext:
     return context
 
 
-def _proxy_for(base: str) -> tuple[str, str] | None:
-    """The proxy's URL without credentials, and its credentials; by HTTPS_PROXY and NO_PROXY, either case."""
-    host = urlsplit(base).hostname or ""
-    url = urllib.request.getproxies_environment().get("https")
-    if not url or urllib.request.proxy_bypass(host):
-        return None
-    parts = urlsplit(url if "://" in url else "http://" + url)
-    auth, _, place = parts.netloc.rpartition("@")
-    return f"{parts.scheme}://{place}", auth
-
-
 def _transport_message(err: Exception) -> str:
     """What went wrong below HTTP, without object addresses or repeated class names."""
     reason = getattr(err, "reason", None) or err
@@ -217,7 +205,7 @@ def _message(body: bytes) -> str:
     """CloudVision's own words: the JSON `message`, else the start of the body, on one line."""
     try:
         text = msgspec.json.decode(body, type=_ErrorBody).message or ""
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         text = body[: MESSAGE_LIMIT * 4].decode("utf-8", "replace")
     return "".join(char if char.isprintable() else " " for char in text)[:MESSAGE_LIMIT].strip()
 

@@ -30,13 +30,17 @@ CONNECTIONS = 8
 
 
 class Parcel(msgspec.Struct, eq=False):
-    """One request on its way. `since` is when its key began to wait; `tag` is the sender's own."""
+    """One request on its way. `since` is when its key began to wait; `tag` is the sender's own.
+
+    `round` is how many failures of the service in a row were known when its last attempt began.
+    """
 
     key: tuple[str, str]
     request: Request
     tag: object
     since: float
     attempts: int = 0
+    round: int = 0
     needs_token: bool = False
 
 
@@ -81,6 +85,7 @@ class Outbox:
                 del self._waiting[parcel.key]
                 self._in_flight[parcel.key] = parcel
                 parcel.attempts += 1
+                parcel.round = self._failures
                 return parcel
         return None
 
@@ -105,7 +110,8 @@ class Outbox:
             self._waiting[parcel.key] = parcel
             self._schedule(parcel, now + delay)
         if answer.verdict in (Verdict.BUSY, Verdict.UNAUTHORIZED):
-            self._failures += 1
+            if parcel.round == self._failures:  # attempts that fail together are one failure, not eight
+                self._failures += 1
             self._paused_until = max(self._paused_until, now + delay)
         else:
             self._failures = 0

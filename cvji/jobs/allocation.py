@@ -39,7 +39,7 @@ def multus_macs(annotation: str | None) -> tuple[tuple[str, ...], str]:
         return (), f"network-status annotation of {len(annotation)} characters is over {ANNOTATION_LIMIT}"
     try:
         entries = _NETWORKS.decode(annotation)
-    except (msgspec.MsgspecError, UnicodeError) as err:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
         return (), f"network-status annotation is not a list of networks: {err}"
     macs = set()
     problem = ""

@@ -181,7 +181,7 @@ class Tracker:
             case Applied(Claim() as claim):
                 self._put_claim(claim, now)
             case Deleted(Claim() as claim):
-                self._remove_claim((claim.namespace, claim.name), now)
+                self._remove_claim(claim, now)
             case KindWatched(key, watched):
                 (self._watched.add if watched else self._watched.discard)(key)
                 self._dirty.update(self._unverified)
@@ -285,11 +285,14 @@ class Tracker:
             if pod is not None:
                 self._refresh((uid,), now, given_back=not claim.macs or not _reserved(claim, pod))
 
-    def _remove_claim(self, key: tuple[str, str], now: float) -> None:
-        claim = self._claims.pop(key, None)
-        if claim is not None:
-            self._unuse(claim)
-            self._refresh(self._users(claim), now, given_back=True)
+    def _remove_claim(self, claim: Claim, now: float) -> None:
+        key = (claim.namespace, claim.name)
+        known = self._claims.get(key)
+        if known is None or known.uid != claim.uid:  # its namesake has taken its place before its end was seen
+            return
+        del self._claims[key]
+        self._unuse(known)
+        self._refresh(self._users(known), now, given_back=True)
 
     def _unuse(self, claim: Claim) -> None:
         for user in _user_keys(claim):

@@ -10,18 +10,23 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
 
 from cvji.kube.objects import Status
+from cvji.proxies import proxy, proxy_for
 from cvji.settings import SettingsError
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
@@ -30,6 +35,9 @@ READ_TIMEOUT = 60.0
 WATCH_READ_TIMEOUT = 90.0
 # etcd refuses requests over 1.5 MiB; far beyond that a line is not an object but a broken stream.
 LINE_LIMIT = 16 * 1024 * 1024
+READ_SIZE = 256 * 1024
+# An exec plugin fetches a token within seconds; one that waits for somebody to log in never ends.
+CREDENTIALS_TIMEOUT = 30.0
 CONNECTIONS = 64  # one per watch at the most; idle ones are not opened
 
 _STATUS = msgspec.json.Decoder(Status)
@@ -66,7 +74,7 @@ def load_configuration(context: str = "") -> Configuration:
     from kubernetes.client.configuration import Configuration as Given
     from kubernetes.config.config_exception import ConfigException
 
-    found: Configuration = Given()
+    found: Configuration = Given(proxy="", no_proxy="")  # proxy-url alone; the rest is proxies.py's
     files = os.environ.get("KUBECONFIG", "")
     try:
         if not files and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
@@ -110,6 +118,30 @@ def _one_line(err: Exception) -> str:
     return " ".join(str(err).split())[:300]
 
 
+class _Patient(Generic[T]):
+    """A call that may never return, waited for only so long. Who comes meanwhile waits for the same call."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._pending: Future[T] | None = None
+
+    def __call__(self) -> T:
+        """Raises what the work raises, or TimeoutError."""
+        with self._lock:
+            pending = self._pending
+            if pending is None or pending.done():
+                pending = self._pending = Future()
+                threading.Thread(target=self._run, args=(pending,), name="credentials", daemon=True).start()
+        return pending.result(CREDENTIALS_TIMEOUT)
+
+    def _run(self, pending: "Future[T]") -> None:
+        try:
+            pending.set_result(self._work())
+        except Exception as err:  # noqa: BLE001  handed on to who waits
+            pending.set_exception(err)
+
+
 class Api:
     """One API server. May be used by several threads at once."""
 
@@ -118,10 +150,16 @@ class Api:
         self._context = context
         self._lock = threading.Lock()
         self._loaded = 0.0
+        self._read_configuration = _Patient(lambda: load_configuration(self._context))
+        self._token = _Patient(lambda: self._configuration.get_api_key_with_prefix("BearerToken"))
         self._load()
 
     def _load(self) -> None:
-        configuration = load_configuration(self._context)
+        try:
+            configuration = self._read_configuration()
+        except TimeoutError:
+            plugin = f"no answer from the kubeconfig's exec plugin within {CREDENTIALS_TIMEOUT:g} s"
+            raise SettingsError(f"Kubernetes credentials: {plugin}") from None
         options: dict[str, object] = {"maxsize": CONNECTIONS, "retries": False}
         if configuration.host.startswith("https"):
             options |= {
@@ -134,12 +172,16 @@ class Api:
                 options["assert_hostname"] = False
             if configuration.tls_server_name:
                 options["server_hostname"] = options["assert_hostname"] = configuration.tls_server_name
-        self._configuration = configuration
-        self._pool: urllib3.PoolManager
+        through = proxy_for(configuration.host, os.environ)
         if configuration.proxy:
-            self._pool = urllib3.ProxyManager(configuration.proxy, num_pools=4, **options)  # type: ignore[arg-type]
+            through = proxy(configuration.proxy, "the kubeconfig's proxy-url")
+        pool: urllib3.PoolManager
+        if through:
+            headers = urllib3.make_headers(proxy_basic_auth=through.auth) if through.auth else None
+            pool = urllib3.ProxyManager(through.url, num_pools=4, proxy_headers=headers, **options)  # type: ignore[arg-type]
         else:
-            self._pool = urllib3.PoolManager(num_pools=4, **options)  # type: ignore[arg-type]
+            pool = urllib3.PoolManager(num_pools=4, **options)  # type: ignore[arg-type]
+        self._configuration, self._pool = configuration, pool
         self._loaded = time.monotonic()
 
     def _reload(self) -> None:
@@ -156,15 +198,6 @@ class Api:
         """The API server's URL."""
         return self._configuration.host
 
-    def _token(self) -> str:
-        """The Authorization header's value, refreshed when due. Raises ApiError."""
-        from kubernetes.config.config_exception import ConfigException
-
-        try:
-            return (self._configuration.get_api_key_with_prefix("BearerToken") or "").strip()
-        except ConfigException as err:  # a token file that is empty, as while it is being replaced
-            raise ApiError(0, f"Kubernetes credentials: {_one_line(err)}") from None
-
     def _request(
         self,
         method: str,
@@ -180,9 +213,9 @@ class Api:
         if body is not None:
             fields["Content-Type"] = content_type
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        if token := self._authorization():
+            fields["Authorization"] = token
         try:
-            if token := self._token():
-                fields["Authorization"] = token
             response = self._pool.request(
                 method,
                 url,
@@ -200,6 +233,18 @@ class Api:
             if response.status == 401:
                 self._reload()
             raise ApiError(response.status, _message(response), _retry_after(response))
+
+    def _authorization(self) -> str:
+        """The Authorization header's value, if any. Raises ApiError."""
+        try:
+            value = (self._token() or "").strip()
+        except TimeoutError:
+            raise ApiError(0, "no answer from the kubeconfig's exec plugin") from None
+        except Exception as err:  # noqa: BLE001  whatever a credential source's code raises, the next request asks anew
+            raise ApiError(0, f"Kubernetes credentials: {_one_line(err)}") from None
+        if not (value.isascii() and value.isprintable()):  # http.client's refusal would quote it
+            raise ApiError(0, "Kubernetes credentials: the token holds characters that no token has")
+        return value
 
     def get(self, path: str, query: Mapping[str, str | int] | None = None, *, timeout: float = READ_TIMEOUT) -> bytes:
         """The body of a GET. Raises ApiError."""
@@ -233,8 +278,12 @@ class Api:
         response = self._request("GET", path, query, read_timeout=WATCH_READ_TIMEOUT)
         with closing(response):
             rest = b""
+            if "Transfer-Encoding" in response.headers:
+                chunks = response.stream(READ_SIZE, decode_content=True)
+            else:  # through an HTTP/1.0 proxy; stream() would hold events back until READ_SIZE have come
+                chunks = iter(partial(response.read1, READ_SIZE, decode_content=True), b"")
             try:
-                for chunk in response.stream(256 * 1024, decode_content=True):
+                for chunk in chunks:
                     if b"\n" not in chunk:
                         rest += chunk
                         if len(rest) > LINE_LIMIT:
@@ -258,7 +307,7 @@ def _message(response: urllib3.BaseHTTPResponse) -> str:
     try:
         body = response.read(16 * 1024, decode_content=True)
         message = _STATUS.decode(body).message
-    except (urllib3.exceptions.HTTPError, OSError, msgspec.MsgspecError, UnicodeError):
+    except (urllib3.exceptions.HTTPError, OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
         message = None
     return " ".join((message or response.reason or "no reason given").split())[:300]
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.objects import ApiGroupList, ApiResourceList
+from cvji.kube.objects import ApiGroupList, ApiResourceList, shallow
 
 _GROUPS = msgspec.json.Decoder(ApiGroupList)
 _RESOURCES = msgspec.json.Decoder(ApiResourceList)
@@ -71,6 +71,9 @@ def served(api: Api, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str],
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """An API document. Raises ApiError if it is not what it should be."""
     try:
-        return decoder.decode(body)
+        try:
+            return decoder.decode(body)
+        except RecursionError:
+            return decoder.decode(shallow(body))
     except (msgspec.MsgspecError, UnicodeError) as err:
         raise ApiError(0, f"the API server's answer cannot be read: {err}") from None

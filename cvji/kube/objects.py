@@ -4,6 +4,7 @@ Unknown fields are skipped by the decoder, so a 7 kB pod costs about a kilobyte.
 is the API server's own or wider: a value outside it is not an object we should trust.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 
@@ -321,7 +322,36 @@ class ApiResourceList(Wire):
 
 
 def known_time(value: datetime | None) -> datetime | None:
-    """`value` in UTC; None for Go's zero time (year 1), which means "not set"."""
+    """`value` in UTC; None for Go's zero time (year 1), which means "not set", and where the calendar ends."""
     if value is None or value.year <= 1:
         return None
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # 9999-12-31T23:59:59-01:00
+        return None
+
+
+# Nothing that is read lies deeper than a dozen levels.
+DEPTH = 100
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[][{}]', re.DOTALL)
+
+
+def shallow(body: bytes) -> bytes:
+    """JSON with null in place of whatever lies deeper than DEPTH.
+
+    The API server takes 10,000 levels (encoding/json, maxNestingDepth), the decoder about 1,000: anybody who may
+    write an object with free-form fields could otherwise make its whole kind unreadable.
+    """
+    kept, level, start = [], 0, 0
+    for token in _TOKENS.finditer(body):
+        if token[0] in (b"[", b"{"):
+            level += 1
+            if level == DEPTH + 1:
+                kept += [body[start : token.start()], b"null"]
+        elif token[0] in (b"]", b"}"):
+            level -= 1
+            if level == DEPTH:
+                start = token.end()
+    if level <= DEPTH:
+        kept.append(body[start:])
+    return b"".join(kept)

@@ -38,6 +38,7 @@ _LIST = msgspec.json.Decoder(ObjectList)
 _EVENT = msgspec.json.Decoder(WatchEvent)
 _IDENTITY = msgspec.json.Decoder(Identified)
 _STATUS = msgspec.json.Decoder(Status)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 class Happened(enum.Enum):
@@ -57,7 +58,7 @@ class Change(msgspec.Struct, Generic[T], frozen=True):
     object: T | None = None
 
 
-class _Known(msgspec.Struct, Generic[T]):
+class Known(msgspec.Struct, Generic[T]):
     """An object as last seen: its version, the last that could be read of it, and whether it now cannot."""
 
     version: str
@@ -80,7 +81,8 @@ class ExpiredError(Exception):
 class Reflector(Generic[T]):
     """Keeps up with one resource of the API server, in a thread of its own once `run`.
 
-    `emit` takes batches and may block: that holds back the reading, and so the API server.
+    `emit` takes batches and may block: that holds back the reading, and so the API server. `known` is what an
+    earlier reflector of the kind has emitted: what of it no longer exists comes out as deletions.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Reflector(Generic[T]):
         emit: Callable[[list[Change[T]]], None],
         *,
         namespace: str = "",
+        known: dict[str, Known[T]] | None = None,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -103,7 +106,7 @@ class Reflector(Generic[T]):
         self._stop = stop or threading.Event()
         self._clock = clock
         self._jitter = jitter
-        self._known: dict[str, _Known[T]] = {}
+        self._known: dict[str, Known[T]] = {} if known is None else known
         self._version: str | None = None  # None: list before watching
         self.state = Watching()
 
@@ -164,8 +167,9 @@ class Reflector(Generic[T]):
         """Read all pages, say what is new, changed and gone. Raises ApiError; then nothing is forgotten."""
         seen: set[str] = set()
         version = token = ""
+        limit = PAGE_SIZE
         while True:
-            query: dict[str, str | int] = {"limit": PAGE_SIZE}
+            query: dict[str, str | int] = {"limit": limit} if limit else {}
             if token:
                 query["continue"] = token
             try:
@@ -173,6 +177,7 @@ class Reflector(Generic[T]):
             except ApiError as err:
                 if err.code == 410 and token:  # compacted between two pages: what was said stays true
                     token = ""
+                    limit = 0  # all at once, as client-go's pager does: pages may expire over and over
                     seen.clear()
                     continue
                 raise
@@ -187,9 +192,11 @@ class Reflector(Generic[T]):
             if changes:
                 self._emit(changes)
             version = page.metadata.resource_version
-            token = page.metadata.continue_ or ""
+            last, token = token, page.metadata.continue_ or ""
             if not token:
                 break
+            if token == last:
+                raise ApiError(0, "the API server gives the same page of a list again and again")
         gone = [self._deleted(uid, None) for uid in [uid for uid in self._known if uid not in seen]]
         self._emit([change for change in gone if change is not None])
         self._emit([Change(Happened.LISTED, self._resource)])
@@ -244,14 +251,14 @@ class Reflector(Generic[T]):
             return uid, None  # a list says again what a watch has said
         try:
             obj: T | None = self._read(raw)
-        except (msgspec.MsgspecError, UnicodeError) as err:
+        except _UNREADABLE as err:
             self.state.decode_failures += 1
             if known is None or not known.unreadable:
                 log.warning("%s %s is passed over: %s", self._resource, name_of(found), err)
             # It exists: what was known of it stands until it can be read again or is deleted.
-            self._known[uid] = _Known(found.resource_version, known.object if known else None, True)
+            self._known[uid] = Known(found.resource_version, known.object if known else None, True)
             return uid, None
-        self._known[uid] = _Known(found.resource_version, obj)
+        self._known[uid] = Known(found.resource_version, obj)
         return uid, Change(Happened.APPLIED, self._resource, obj)
 
     def _deleted(self, uid: str, raw: msgspec.Raw | None) -> Change[T] | None:
@@ -262,7 +269,7 @@ class Reflector(Generic[T]):
         if raw is not None:
             try:
                 last = self._read(raw)
-            except (msgspec.MsgspecError, UnicodeError):
+            except _UNREADABLE:
                 self.state.decode_failures += 1
         return Change(Happened.DELETED, self._resource, last)
 
@@ -271,7 +278,7 @@ def identity(raw: msgspec.Raw) -> Identity:
     """Who an object is, as far as it says so; never raises."""
     try:
         return _IDENTITY.decode(raw).metadata or Identity()
-    except (msgspec.MsgspecError, UnicodeError):
+    except _UNREADABLE:
         return Identity()
 
 
@@ -288,5 +295,5 @@ def name_of(found: Identity) -> str:
 def _status(raw: msgspec.Raw) -> Status:
     try:
         return _STATUS.decode(raw)
-    except (msgspec.MsgspecError, UnicodeError):
+    except _UNREADABLE:
         return Status()

@@ -10,7 +10,7 @@ import msgspec
 
 from cvji.kube.client import Api, ApiError
 from cvji.kube.discovery import Resource, served
-from cvji.kube.reflector import Change, Reflector, Watching
+from cvji.kube.reflector import Change, Known, Reflector, Watching
 
 log = logging.getLogger(__name__)
 # A CRD installed later is noticed within this many seconds; one GET of /apis each time.
@@ -53,6 +53,7 @@ class Watches:
         self._on_crash = on_crash
         self._stop = threading.Event()
         self._running: dict[tuple[str, str], threading.Thread] = {}
+        self._known: dict[tuple[str, str], dict[str, Known[Any]]] = {}  # outlives the reflectors of a kind
         self.states: dict[str, Watching] = {}  # by resource, for metrics
 
     def start(self) -> None:
@@ -93,11 +94,16 @@ class Watches:
     def _reflect(self, key: tuple[str, str], resource: Resource) -> None:
         """Run one reflector to its end: the resource is served no more, or its thread broke."""
         wanted = self._wanted[key]
-        reflector = Reflector(self._api, resource, wanted.read, self._emit, namespace=wanted.namespace, stop=self._stop)
+        known = self._known.setdefault(key, {})
+        reflector = Reflector(
+            self._api, resource, wanted.read, self._emit, namespace=wanted.namespace, known=known, stop=self._stop
+        )
         self.states[str(resource)] = reflector.state
         log.debug("%s: watching", resource)
         try:
             reflector.run()
         except Exception:  # the outermost loop of this thread: the kind is watched anew at the next discovery
             log.exception("%s: the watch broke", resource)
+            for item in known.values():  # what of it has been passed on is not known: it is said again
+                item.version = ""
             self._on_crash(str(resource))

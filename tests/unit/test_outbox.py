@@ -188,3 +188,13 @@ def test_whatever_fails_the_newest_is_delivered_last_and_in_order(
         numbers = [number for number, (_, k) in enumerate(sorted(puts)) if k == key]
         assert bodies == sorted(bodies)
         assert int(bodies[-1]) == numbers[-1]
+
+
+def test_eight_attempts_that_fail_together_are_one_failure() -> None:
+    outbox = box()
+    service = Service(outbox, lambda now, _: AWAY if now < 1 else DELIVERED)
+    for number in range(50):
+        outbox.put(("job", str(number)), request("x"), 0.9)
+    service.run(0.9)
+    service.run(3)
+    assert len(service.accepted) == 50

@@ -10,7 +10,7 @@ import pytest
 
 from cvji.kube.client import Api, ApiError
 from cvji.kube.discovery import Resource
-from cvji.kube.reflector import Change, Reflector
+from cvji.kube.reflector import Change, Known, Reflector
 
 JOBS = Resource("batch", "v1", "Job", "jobs")
 Step = Callable[[Mapping[str, str | int]], Any]
@@ -71,7 +71,9 @@ class Script:
             yield cast("bytes", line)
 
 
-def play(*steps: bytes | list[bytes | Exception] | Exception) -> tuple[list[str], Script, Reflector[Thing]]:
+def play(
+    *steps: bytes | list[bytes | Exception] | Exception, known: dict[str, Known[Thing]] | None = None
+) -> tuple[list[str], Script, Reflector[Thing]]:
     """Run a reflector over the script; what it said, in short."""
     script = Script(*steps)
     said: list[Change[Thing]] = []
@@ -80,6 +82,7 @@ def play(*steps: bytes | list[bytes | Exception] | Exception) -> tuple[list[str]
         JOBS,
         msgspec.json.Decoder(Thing).decode,
         said.extend,
+        known=known,
         stop=script.stop,
         clock=lambda: 0.0,
         jitter=lambda: 0.0,
@@ -230,3 +233,42 @@ def test_a_kind_whose_list_keeps_failing_does_not_hold_up_the_rest() -> None:
     said, script, _ = play(*[ApiError(500, "conversion webhook")] * 8, page(7), [])
     assert said == ["lost", "listed"]
     assert script.waited[:8] == sorted(script.waited[:8])
+
+
+def test_pages_that_expire_over_and_over_are_given_up_for_one_whole_list() -> None:
+    said, script, _ = play(
+        page(7, thing("a", 3), more="next"),
+        ApiError(410, "continue too old"),
+        page(9, thing("a", 3), thing("b", 5)),
+        [],
+    )
+    assert said == ["applied a=0", "applied b=0", "listed"]
+    assert [query.get("limit") for query in script.asked[:3]] == [500, 500, None]
+
+
+def test_a_list_that_never_gets_on_is_a_failure_and_no_endless_loop() -> None:
+    same = page(7, thing("a", 3), more="same")
+    said, script, _ = play(same, same, page(9, thing("a", 3)), [])
+    assert said == ["applied a=0", "listed"]
+    assert len(script.waited) == 2
+
+
+def test_a_list_without_a_version_is_watched_from_where_the_server_likes() -> None:
+    bare = json.dumps({"metadata": {}, "items": [thing("a", 3)]}).encode()
+    said, script, _ = play(bare, [event("ADDED", thing("a", 3)), event("ADDED", thing("b", 4))], [])
+    assert said == ["applied a=0", "listed", "applied b=0"]
+    assert [query.get("resourceVersion") for query in script.asked] == [None, "", "4"]
+
+
+def test_an_object_nested_deeper_than_the_decoder_goes_is_read_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    deep = thing("deep", 8) | {"odd": json.loads("[" * 500 + "]" * 500)}
+    body = page(7, thing("a", 3), deep).replace(b"[" * 500, b"[" * 5_000).replace(b"]" * 500, b"]" * 5_000)
+    said, _, _ = play(body, [])
+    assert said == ["applied a=0", "applied deep=0", "listed"]
+    assert caplog.text == ""
+
+
+def test_a_kind_served_again_tells_what_was_deleted_meanwhile() -> None:
+    _, _, before = play(page(7, thing("a", 3), thing("b", 4)), ApiError(404, "gone"))
+    said, _, _ = play(page(30, thing("b", 4)), [], known=before._known)
+    assert said == ["deleted a=0", "listed"]

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from cvji.jobs.tracker import KindWatched, Mode, OwnerPolicy, Policy
+from cvji.jobs.tracker import Applied, Deleted, KindWatched, Mode, OwnerPolicy, Policy
 from tests.unit.world import (
     CANCELLED,
     COMPLETED,
@@ -547,3 +548,37 @@ def test_host_network_pods_hold_their_nodes_nics() -> None:
     world.node("n1", 2, 99)
     assert [report.holds for report in world.run(60)] == [macs(0, 1, 2, 4, 5, 99)]
     assert mac(99) in world.reports[-1][1].holds
+
+
+def test_a_claim_replaced_by_its_namesake_before_its_deletion_was_seen_is_not_lost() -> None:
+    world = World()
+    world.job()
+    world.pod(nics=())
+    world.claim("c", (1,), (("pod", "pod"),))
+    old = world.tracker._claims["team", "c"]
+    new = msgspec.structs.replace(old, uid="another", macs=macs(2))
+    world.tracker.apply(Applied(new), T0)
+    world.tracker.apply(Deleted(old), T0)
+    assert [report.holds for report in world.run(6)] == [macs(2)]
+    world.tracker.apply(Deleted(new), T0 + world.now)
+    assert not world.tracker._claims
+    assert not world.tracker._claims_by_user
+
+
+def test_an_mpi_job_is_its_workers_and_its_launcher() -> None:
+    world = World()
+    mpi = ("kubeflow.org/v2beta1", "MPIJob", "mpi")
+    world.job("mpi", *mpi[:2])
+    world.job("mpi-launcher", parent=mpi)
+    world.pod("launcher", nics=(1,), of=("batch/v1", "Job", "mpi-launcher"))
+    for number in (2, 3):
+        world.pod(f"worker-{number}", nics=(number,), of=mpi)
+    world.run(10)
+    world.job("mpi-launcher", parent=mpi, status={"completionTime": stamp(20), **COMPLETE})
+    assert world.run(10) == []
+    world.job(
+        "mpi", *mpi[:2], status={"completionTime": stamp(21), "conditions": [{"type": "Succeeded", "status": "True"}]}
+    )
+    world.run(10)
+    assert world.said() == [("mpi", RUNNING, macs(1, 2, 3)), ("mpi", COMPLETED, macs(1, 2, 3))]
+    assert world.reports[-1][1].end == at(21)

@@ -1,0 +1,52 @@
+"""Which proxy a request goes through."""
+
+import pytest
+
+from cvji.proxies import Proxy, bypassed, proxy, proxy_for
+from cvji.settings import SettingsError
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "host", "port", "passes_by"),
+    [
+        ("", "cv", 443, False),
+        ("*", "cv", 443, True),
+        ("10.0.0.0/8", "10.96.0.1", 443, True),
+        ("10.0.0.0/8, fd00::/8", "fd00::1", 443, True),
+        ("10.0.0.0/8", "11.96.0.1", 443, False),
+        ("10.0.0.0/8", "cv.10.0.0.0", 443, False),
+        ("10.96.0.1", "10.96.0.1", 443, True),
+        ("10.96.0.1:6443", "10.96.0.1", 443, False),
+        ("10.96.0.1:443", "10.96.0.1", 443, True),
+        ("[fd00::1]:443", "fd00::1", 443, True),
+        ("fd00::1", "fd00::1", 443, True),
+        ("example.com", "cv.example.com", 443, True),
+        (".example.com", "cv.example.com.", 443, True),
+        ("*.example.com", "CV.Example.com", 443, True),
+        ("example.com", "badexample.com", 443, False),
+        ("example.com:8443", "cv.example.com", 443, False),
+        (" , .svc,localhost", "kubernetes.default.svc", 443, True),
+        ("300.0.0.0/8,x/y,1.2.3.4/99,:443,[", "1.2.3.4", 443, False),
+    ],
+)
+def test_no_proxy(no_proxy: str, host: str, port: int, passes_by: bool) -> None:
+    assert bypassed(host, port, no_proxy) == passes_by
+
+
+def test_the_scheme_chooses_lower_case_comes_first_and_credentials_are_set_apart() -> None:
+    environment = {"HTTPS_PROXY": "upper:1", "https_proxy": "http://us%40r:p%2Fw@lower:3128", "HTTP_PROXY": "plain:1"}
+    assert proxy_for("https://cv", environment) == Proxy("http://lower:3128", "us@r:p/w")
+    assert proxy_for("http://cv", environment) == Proxy("http://plain:1", "")
+    assert proxy_for("https://cv:8443", environment | {"NO_PROXY": "cv:8443"}) is None
+    assert proxy_for("https://cv", environment | {"NO_PROXY": "cv:8443"}) is not None
+    assert proxy_for("https://cv", {}) is None
+    assert "p/w" not in repr(proxy_for("https://cv", environment))
+
+
+@pytest.mark.parametrize(
+    "text", ["socks5://h:1", "http://", "http://user:secret@h:port", "http://[::1", "h:0", "http://h:99999"]
+)
+def test_what_is_no_proxy_is_said_without_its_credentials(text: str) -> None:
+    with pytest.raises(SettingsError, match="HTTPS_PROXY must be the URL of an HTTP proxy") as told:
+        proxy(text, "HTTPS_PROXY")
+    assert "secret" not in str(told.value)
