@@ -125,6 +125,7 @@ _VIRTFN = re.compile(r"virtfn(\d{1,5})", re.ASCII)
 # What reading an attribute answers where it simply does not apply: absent, link down, not supported by
 # the driver, or the device went away in between.
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV})
+_INT_MAX = (1 << 31) - 1
 _SHORT = 4096  # a sysfs attribute is at most one page (Documentation/filesystems/sysfs.rst)
 
 T = TypeVar("T")
@@ -188,7 +189,7 @@ class _Tree:
 
     def fault(self, who: str, path: str, reason: str) -> None:
         """Note a fault, once for each interface and file."""
-        shown = _printable(path)
+        who, shown = _printable(who), _printable(path)
         self.faults.setdefault((who, shown), Fault(who, shown, reason))
 
     def text(self, path: str, who: str) -> str:
@@ -342,6 +343,9 @@ class _Reader:
             folder = self._tree.link(link, who)
             if not folder:
                 continue
+            if not _PCI.fullmatch(_base(folder)):
+                self._tree.fault(who, link, "leads to no PCI function")
+                continue
             self.claimed.add(_base(folder))
             if index < live and (vf := self._vf(index, folder, link, who)):
                 found.append(vf)
@@ -355,7 +359,7 @@ class _Reader:
             away = names == []
             netdevs = {name: f"{device}/net/{name}" for name in names or ()}
         who, folder = min(netdevs.items(), key=lambda item: natural(item[0]), default=("", ""))
-        driver = _base(tree.link(f"{device}/driver", who or address))
+        driver = self._driver(device, who or address)
         if not driver and not folder and not tree.exists(device):
             tree.fault(pf, link, "leads nowhere")
             return None
@@ -377,6 +381,10 @@ class _Reader:
             away=away,
             sources=Sources(name=here if name else None, mac=here if mac else None, rdma_device=here if rdma else None),
         )
+
+    def _driver(self, device: str, who: str) -> str:
+        link = f"{device}/driver"
+        return self._name(_base(self._tree.link(link, who)), link)
 
     def _name(self, name: str, folder: str) -> str:
         """The name, or "" and a fault where it has bytes that neither JSON nor a terminal can show."""
@@ -424,13 +432,13 @@ class _Reader:
             type=InterfaceType.REGULAR,
             mac=tree.value(f"{folder}/address", who, known_mac, "") if folder else "",
             pci_address=_base(card) if _PCI.fullmatch(_base(card)) else "",
-            driver=_base(tree.link(f"{bound}/driver", who)),
+            driver=self._driver(bound, who),
             oper_state=state,
             vendor=tree.text(f"{card}/vendor", who).removeprefix("0x"),
             device=tree.text(f"{card}/device", who).removeprefix("0x"),
-            numa_node=numa if numa >= 0 else None,
+            numa_node=numa if 0 <= numa < _INT_MAX else None,
             # SPEED_UNKNOWN is -1, which some drivers print as unsigned (include/uapi/linux/ethtool.h).
-            speed=speed if 0 < speed < (1 << 31) - 1 else None,
+            speed=speed if 0 < speed < _INT_MAX else None,
             rdma_device=self._rdma_device(device, name),
             away=away,
         )
@@ -444,7 +452,7 @@ class _Reader:
         names: Iterable[str] | None = self._rdma.get(device)
         if names is None:
             names = self._tree.names(f"{device}/infiniband", netdev or _base(device)) or ()
-        names = sorted(names, key=natural)
+        names = sorted((name for name in names if self._name(name, f"{device}/infiniband/{name}")), key=natural)
         if len(names) == 1:
             return names[0]
         if not netdev:

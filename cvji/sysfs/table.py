@@ -7,7 +7,10 @@ from cvji.sysfs.scan import Interface, Source, Sources, VirtualFunction
 WIDTH = 100
 _HEAD = ("INTERFACE", "TYPE", "MAC", "PCI ADDRESS", "RDMA", "STATE", "FROM")
 _LETTERS = {Source.HERE: "h", Source.KERNEL: "k", Source.REMEMBERED: "r", None: "-"}
-_LEGEND = "FROM, for a VF's name, MAC, addresses, RDMA: h seen here, k the PF's list, r remembered, - not known"
+_LEGEND = (
+    "TYPE, of a PF: how many VFs it has, and may have",
+    "FROM, of a VF's name, MAC, addresses, RDMA: h seen here, k the PF's list, r remembered, - not known",
+)
 _Row = tuple[tuple[str, ...], tuple[str, ...]]  # the cells, the addresses
 
 
@@ -29,7 +32,7 @@ def table(interfaces: Iterable[Interface]) -> list[str]:
             lines.append(_line(cells, widths, ()))
             lines += [f"      {ip}" for ip in ips]
     if any(row[0][-1] for row in rows):
-        lines += ["", _LEGEND]
+        lines += ["", *_LEGEND]
     return lines
 
 

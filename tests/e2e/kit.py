@@ -41,7 +41,9 @@ class Cluster:
 
     def call(self, method: str, path: str, body: Object | None = None, patch: str = "merge") -> Object:
         """One request; AssertionError unless it succeeds."""
-        kind = f"application/{patch}-patch+json" if method == "PATCH" else "application/json"
+        kind = "application/json"
+        if method == "PATCH":  # JSON is YAML, and the API server takes no other name for server-side apply
+            kind = f"application/{patch}-patch+{'yaml' if patch == 'apply' else 'json'}"
         data = json.dumps(body) if body is not None else None
         headers = {**self._http.headers, "Content-Type": kind}
         response = self._http.request(method, self.server + path, body=data, headers=headers)

@@ -3,9 +3,11 @@
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cvji.sysfs.scan import InterfaceType, Source, scan
+from cvji.sysfs.state import state_of
 from tests.sysfs.trees import Host, big_host, by_name, mlx5_host
 
 
@@ -89,24 +91,58 @@ def test_of_two_rdma_devices_on_one_function_each_port_has_its_own(root: Path) -
     assert (lines["ens1"].rdma_device, lines["ens1d1"].rdma_device) == ("mlx4_1", "mlx4_0")
 
 
+ODD = b"\xff\xfe\x07".decode("utf-8", "surrogateescape")
+
+
 def test_broken_parts_cost_themselves_and_one_warning_each(root: Path) -> None:
     host = mlx5_host(root)
     (root / "class/net/dangling").symlink_to("../../devices/pci0000:3a/0000:3a:00.0/0000:77:00.0/net/dangling")
     odd = host.pf("0000:4b:00.0", "ens2", "not a mac")
     host.write(odd, sriov_numvfs="many")
-    name = b"\xff\xfe\x07"
-    folder = host.pci("0000:4c:00.0", "mlx5_core")
-    host.netdev(folder, name.decode("utf-8", "surrogateescape"), "0c:42:a1:00:00:33")
+    (odd / "virtfn0").symlink_to("../0000:4b:00.1")
+    (odd / "virtfn1").symlink_to(f"../{ODD}.vf")
+    (odd / "driver").unlink()
+    (odd / "driver").symlink_to(f"../{ODD}.driver")
+    host.rdma(odd, f"{ODD}.rdma", "ens2")
+    host.netdev(host.pci("0000:4c:00.0", "mlx5_core"), f"{ODD}.net", "0c:42:a1:00:00:33")
     (odd / "net/ens2/operstate").unlink()
     (odd / "net/ens2/operstate").mkdir()
     found = scan(root)
-    assert {"ens1f0np0", "ens1f1np1", "ens2"} <= set(by_name(found))
-    assert by_name(found)["ens2"].mac == ""
-    assert by_name(found)["ens2"].num_vfs == 0
+    assert list(by_name(found)) == ["ens1f0np0", "ens1f1np1", "ens2"]
+    pf = by_name(found)["ens2"]
+    assert (pf.mac, pf.num_vfs, pf.vfs, pf.driver, pf.rdma_device, pf.oper_state) == ("", 2, (), "", "", "")
     texts = [str(fault) for fault in found.warnings]
-    assert len(texts) == len(set(texts))
-    for part in ("not a mac", "many", "\\udcff", "operstate"):
-        assert sum(part in text for text in texts) == 1, (part, texts)
+    parts = ("dangling", "not a mac", "many", "virtfn0", "virtfn1", ".driver", ".rdma", ".net", "operstate")
+    assert [sum(part in text for text in texts) for part in parts] == [1] * len(parts), texts
+    assert len(texts) == len(parts)
+    msgspec.json.encode(state_of(found.interfaces, found.warnings))
+
+
+@pytest.mark.parametrize("what", ["gone", "a folder", "a loop", "bytes", "a long text", "nothing"])
+def test_whatever_stands_in_the_place_of_one_file_the_other_port_is_published(root: Path, what: str) -> None:
+    """Each file and link of everything else in turn, by what it may be by accident."""
+    mlx5_host(root)
+    whole = by_name(scan(root))["ens1f1np1"]
+    spared = ("0000:3b:00.1", "ens1f1np1", "mlx5_1")
+    places = [path for path in root.rglob("*") if path.is_symlink() or path.is_file()]
+    places = [path for path in places if not any(part in str(path) for part in spared)]
+    assert len(places) > 100
+    for path in places:
+        kept = path.rename(root.parent / "kept")
+        if what == "a folder":
+            path.mkdir()
+        elif what == "a loop":
+            path.symlink_to(path.name)
+        elif what != "gone":
+            path.write_bytes({"bytes": b"\xff\x00\x1b[2J", "a long text": b"9" * 5000, "nothing": b""}[what])
+        found = scan(root)
+        assert by_name(found)["ens1f1np1"] == whole, path
+        msgspec.json.encode(state_of(found.interfaces, found.warnings))
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+        kept.rename(path)
 
 
 def test_no_sys_folder_is_not_a_node_without_nics(tmp_path: Path) -> None:
