@@ -285,14 +285,13 @@ class Tracker:
             if pod is not None:
                 self._refresh((uid,), now, given_back=not claim.macs or not _reserved(claim, pod))
 
-    def _remove_claim(self, claim: Claim, now: float) -> None:
-        key = (claim.namespace, claim.name)
-        known = self._claims.get(key)
-        if known is None or known.uid != claim.uid:  # its namesake has taken its place before its end was seen
-            return
-        del self._claims[key]
-        self._unuse(known)
-        self._refresh(self._users(known), now, given_back=True)
+    def _remove_claim(self, gone: Claim, now: float) -> None:
+        key = (gone.namespace, gone.name)
+        claim = self._claims.get(key)
+        if claim is not None and claim.uid == gone.uid:  # else a list has shown its successor first
+            del self._claims[key]
+            self._unuse(claim)
+            self._refresh(self._users(claim), now, given_back=True)
 
     def _unuse(self, claim: Claim) -> None:
         for user in _user_keys(claim):

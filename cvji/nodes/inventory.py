@@ -33,13 +33,17 @@ class Nic(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 class NodeState(msgspec.Struct, frozen=True):
-    """A node state, understood. `fabric` are the MACs that a pod on the host's network holds."""
+    """A node state, understood. `fabric` are the MACs that a pod on the host's network holds.
+
+    `none` says that the node has NICs, and none of the chosen type: that is knowledge, and no NICs at all is none.
+    """
 
     uid: str
     node: str
     namespace: str
     nics: tuple[Nic, ...]
     fabric: tuple[str, ...]
+    none: bool = False
 
     @property
     def name(self) -> str:
@@ -72,6 +76,7 @@ def read_node_state(chosen: InterfaceType, raw: bytes | msgspec.Raw) -> NodeStat
         namespace=found.metadata.namespace,
         nics=tuple(sorted(nics)),
         fabric=tuple(sorted({mac for part in rails if (mac := ethernet_mac(part.mac))})),
+        none=bool(interfaces) and not parts,
     )
 
 
@@ -136,7 +141,8 @@ class Inventory:
     def advance(self) -> list[NodeReport]:
         """What CloudVision is to hold from now on, of nodes where that is something else than before.
 
-        A state without a single NIC is one in the making or of a failed scan, and says nothing.
+        A state without a single NIC is one in the making or of a failed scan, and says nothing; nor do VFs whose MACs
+        are out of sight.
         """
         dirty, self._dirty = self._dirty, {}
         reports = []
@@ -148,6 +154,8 @@ class Inventory:
             report = self.current(node)
             if report.nics and self._told.get(node) != (mark := fingerprint(report.nics)):
                 self._told[node] = mark
+                reports.append(report)
+            elif all(state.none for state in self._states[node].values()) and self._told.pop(node, None) is not None:
                 reports.append(report)
         return reports
 

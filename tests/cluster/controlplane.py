@@ -32,6 +32,7 @@ T = TypeVar("T")
 POLL_INTERVAL = 0.05  # seconds between two looks at something that is awaited
 STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL
 LOOPBACK = "127.0.0.1"
+CLAIM_VERSIONS = ("v1", "v1beta2", "v1beta1")
 # These act on nodes that no kubelet renews: left on, they taint such nodes and delete the pods there.
 CONTROLLERS_OFF = (
     "node-lifecycle-controller",
@@ -58,8 +59,10 @@ class ControlPlane:
     Set CVJI_TEST_KUBECONFIG to use a cluster of your own: it is then never stopped, restarted or compacted.
     """
 
-    def __init__(self, *, scheduler: bool = False) -> None:
+    def __init__(self, *, scheduler: bool = False, claims: tuple[str, ...] = CLAIM_VERSIONS) -> None:
+        """`claims` are the versions of ResourceClaims that are served."""
         self._scheduler = scheduler
+        self._claims = claims
         self._external = os.environ.get("CVJI_TEST_KUBECONFIG")
         self._folder: Path | None = None
         self._access: Access | None = None
@@ -287,7 +290,7 @@ class ControlPlane:
             "--service-cluster-ip-range=10.0.0.0/24",
             "--endpoint-reconciler-type=none",  # a loopback address makes no valid Endpoints
             "--allow-privileged=true",  # DaemonSets that read the host
-            "--runtime-config=resource.k8s.io/v1=true,resource.k8s.io/v1beta2=true,resource.k8s.io/v1beta1=true",
+            "--runtime-config=" + ",".join(f"resource.k8s.io/{name}={name in self._claims}" for name in CLAIM_VERSIONS),
         ]
         self._spawn("etcd", [str(home / "etcd"), self._etcd_url, f"http://{LOOPBACK}:{peer_port}"])
         self._wait_until("etcd to listen", lambda: _listens(etcd_port))

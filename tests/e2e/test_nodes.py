@@ -1,5 +1,6 @@
 """Node states in Kubernetes are NodeConfigs in CloudVision."""
 
+import json
 from typing import Any
 
 import pytest
@@ -43,6 +44,38 @@ def test_sent_at_first_sight_on_change_and_removed(stage: Stage, mode: str, kind
         "values": [{"name": "rail0", "mac_address": "02:00:00:00:00:03"}]
     }
     assert len(cloudvision.node_history["n2"]) == 2
+
+
+@pytest.mark.parametrize("chosen", ["all", "pf", "vf"])
+def test_equal_content_is_an_equal_payload_in_both_modes(stage: Stage, chosen: str) -> None:
+    """An mlx5 and an i40e port as the SR-IOV operator writes them; two VFs are out of sight, as those in pods are."""
+    cloudvision = stage.cloudvision
+    vfs: list[Object] = [
+        {"name": "ens5f0v0", "mac": "2a:fb:49:58:65:35", "pciAddress": "0000:86:02.0"},
+        {"name": "ens5f0v1", "mac": "FA:D6:76:F8:CF:BB", "pciAddress": "0000:86:02.1"},
+        {"pciAddress": "0000:86:02.2"},
+        {"mac": "32:45:ab:d9:2c:87", "pciAddress": "0000:86:02.3"},
+    ]
+    port = {"name": "ens5f0", "mac": "40:a6:b7:2b:1f:40", "pciAddress": "0000:86:00.0", "totalvfs": 64, "numVfs": 4}
+    other = {"name": "eno1", "mac": "0c:42:a1:bc:68:1c", "pciAddress": "0000:19:00.0"}
+    theirs = {"driver": "i40e", "deviceID": "158b", "linkSpeed": "25000 Mb/s", "linkType": "ETH", "mtu": 1500}
+    ours = {"driver": "i40e", "operState": "up", "rdmaDevice": "mlx5_0", "speed": 25000}
+    meta = {"name": "n1", "namespace": "cloudvision"}
+    payloads = []
+    for mode, (api, kind), more in (("discovery", DISCOVERY, ours), ("sriovoperator", OPERATOR, theirs)):
+        operators = [vf | {"vfID": number, "mtu": 1500} if mode != "discovery" else vf for number, vf in enumerate(vfs)]
+        status = {"interfaces": [other | more, port | more | {"Vfs": operators}], "syncStatus": "Succeeded"}
+        made = create(stage, {"apiVersion": api, "kind": kind, "metadata": meta, "status": status})
+        program = stage.informer(NODECONFIG_MODE=mode, NODE_INTERFACE_TYPE=chosen)
+        cloudvision.wait_for(lambda: "n1" in cloudvision.nodes)
+        payloads.append(cloudvision.requests[-1].body)
+        program.stop()
+        stage.cluster.delete(made)
+        cloudvision.nodes.clear()
+    assert payloads[0] == payloads[1]
+    values = json.loads(payloads[0])["data_interfaces"]["values"]
+    names = {"pf": ["eno1", "ens5f0"], "vf": ["0000:86:02.3", "ens5f0v0", "ens5f0v1"]}
+    assert [value["name"] for value in values] == names.get(chosen, sorted(names["pf"] + names["vf"]))
 
 
 def test_the_crd_may_come_later_and_a_delete_never_overtakes_a_send(

@@ -102,6 +102,23 @@ def test_said_at_first_sight_and_on_change_only() -> None:
     assert said(inventory, PFS) == first
 
 
+def test_a_node_whose_last_vf_is_gone_is_removed_where_vfs_are_what_is_reported() -> None:
+    inventory = Inventory()
+    pf = PFS[0]
+
+    def advance(vfs: list[dict[str, Any]], interfaces: list[dict[str, Any]] | None = None) -> list[NodeReport]:
+        found = [pf | {"Vfs": vfs}] if interfaces is None else interfaces
+        inventory.apply(state(found, InterfaceType.VF))
+        return inventory.advance()
+
+    assert len(advance(pf["Vfs"])) == 1
+    assert advance([{"pciAddress": "0000:3b:00.2"}]) == []  # still there, its MAC out of sight
+    assert advance([], []) == []  # a failed scan
+    assert advance([]) == [NodeReport("n1", ())]
+    assert advance([]) == []
+    assert len(advance(pf["Vfs"])) == 1
+
+
 def test_a_node_with_a_state_in_two_namespaces_stays_until_both_are_gone() -> None:
     inventory = Inventory()
     for uid in ("a", "b"):

@@ -1,5 +1,6 @@
 """The life of a job (design 2.4), rule by rule."""
 
+import time
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 
 from cvji.jobs.tracker import Applied, Deleted, KindWatched, Mode, OwnerPolicy, Policy
 from tests.unit.world import (
+    BATCH,
     CANCELLED,
     COMPLETED,
     FAILED,
@@ -501,6 +503,40 @@ def test_a_claims_mac_may_come_late_change_and_go() -> None:
     world.pod(nics=(8,))
     world.claim("c", (2, 3), (("pod", "pod"),), gone=True)
     assert [report.holds for report in world.run(60)] == [macs(8)]
+
+
+def test_a_claim_made_anew_under_its_name_while_no_one_looked_outlives_the_old_ones_end() -> None:
+    world = World()
+    world.job()
+    world.pod(nics=())
+    users = (("pod", "pod"),)
+    world.claim("c", (1,), users, uid="old")
+    assert [report.holds for report in world.run(5)] == [macs(1)]
+    world.claim("c", (2,), users, uid="new")  # a list says what exists before what is gone
+    world.claim("c", (1,), users, uid="old", gone=True)
+    assert [report.holds for report in world.run(5)] == [macs(2)]
+
+
+def test_a_claims_event_costs_the_same_in_a_large_cluster() -> None:
+    """Indexes, not scans: 20,000 pods of 2,500 jobs, each pod with a claim of its own."""
+    costs = []
+    for pods in (200, 20_000):
+        world = World()
+        for number in range(pods):
+            if number % 8 == 0:
+                world.job(f"job-{number // 8}")
+            of = (*BATCH, f"job-{number // 8}")
+            spec = {"resourceClaims": [{"name": "nic", "resourceClaimName": f"c-{number}"}]}
+            world.pod(f"pod-{number}", nics=(), of=of, spec=spec)
+            world.claim(f"c-{number}", (number,), ((f"pod-{number}", f"pod-{number}"),))
+        world.run(5)
+        began = time.process_time()
+        for change in range(200):
+            world.claim("c-5", (change, change + 1), (("pod-5", "pod-5"),))
+            world.tracker.advance(T0 + world.now)
+        costs.append((time.process_time() - began) / 200)
+    print(f"a claim's event: {costs[0] * 1e6:.0f} us with 200 pods, {costs[1] * 1e6:.0f} us with 20,000")
+    assert costs[1] < 10 * costs[0]  # a scan would take 100 times as long
 
 
 def test_a_claim_given_back_just_before_its_pods_success_was_seen_still_counts() -> None:

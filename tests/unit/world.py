@@ -119,10 +119,17 @@ class World:
     def delete_pod(self, uid: str = "pod") -> None:
         self.tracker.apply(Deleted(self.pods.pop(uid)), T0 + self.now)
 
-    def claim(self, name: str, nics: tuple[int, ...], users: tuple[tuple[str, str], ...], gone: bool = False) -> None:
+    def claim(
+        self,
+        name: str,
+        nics: tuple[int, ...],
+        users: tuple[tuple[str, str], ...],
+        gone: bool = False,
+        uid: str = "",
+    ) -> None:
         devices = [{"driver": "dra.net", "networkData": {"hardwareAddress": mac(n).upper()}} for n in nics]
         raw = {
-            "metadata": {"name": name, "namespace": "team", "uid": f"claim-{name}"},
+            "metadata": {"name": name, "namespace": "team", "uid": uid or f"claim-{name}"},
             "status": {
                 "reservedFor": [{"resource": "pods", "uid": uid, "name": pod} for uid, pod in users],
                 "devices": [{"driver": "gpu.example.com", "device": "gpu-0"}, *devices],
