@@ -73,6 +73,20 @@ def test_the_api_server_away_and_back(kubernetes: KubernetesSimulator, simulated
     assert ends["kind"] == "PyTorchJob"
 
 
+def test_a_kind_no_longer_served_and_served_again(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
+    program = simulated.informer()
+    gone, stays = start(simulated, "gone"), start(simulated, "stays")
+    for name in ("gone", "stays"):
+        simulated.wait_for_states(name, "RUNNING")
+    kubernetes.unserve(TORCH[0], "pytorchjobs")
+    program.wait_for_log("pytorchjobs.kubeflow.org: HTTP 404")
+    kubernetes.delete(TORCH[0], "pytorchjobs", "team", str(gone["metadata"]["name"]))  # type: ignore[index]
+    kubernetes.serve(TORCH[0], "v1", TORCH[1], "pytorchjobs")
+    simulated.wait_for_states("gone", "RUNNING", "CANCELLED")
+    finish(simulated, stays)
+    simulated.wait_for_states("stays", "RUNNING", "COMPLETED")
+
+
 @pytest.mark.parametrize(
     "fault",
     [
