@@ -22,6 +22,10 @@ test-cluster *ARGS:
 test-torture *ARGS:
     CVJI_HISTORIES=${CVJI_HISTORIES:-1000} {{run}} pytest tests/torture -m "torture or not torture" -n auto {{ARGS}}
 
+# memory, CPU, latency and rates, as a table; all of them or those named
+bench *ARGS:
+    @{{run}} python -m tests.bench {{ARGS}}
+
 # format, lint, types, floors
 lint:
     {{run}} ruff format --check -q .
