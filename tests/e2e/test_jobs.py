@@ -51,6 +51,138 @@ def ending(made: Object, state: str, start: str, end: str) -> Object | None:
     return ended(made["apiVersion"].split("/")[0], made["kind"], state, start, end)
 
 
+START, END = stamp(-100), stamp(-10)
+
+
+def conditions(*types: str, at: str = END) -> Object:
+    found = [{"type": name, "status": "True", "lastTransitionTime": at, "reason": "R", "message": ""} for name in types]
+    return {"conditions": found}
+
+
+def volcano(phase: str) -> Object:
+    return {"state": {"phase": phase, "lastTransitionTime": END}, "conditions": [{"status": phase}]}
+
+
+def ray(deployment: str, state: str) -> Object:
+    return {"jobDeploymentStatus": deployment, "jobStatus": state, "startTime": START, "endTime": END}
+
+
+KUBEFLOW = [(group, kind) for group, _, kind, _ in JOB_KINDS if group == "kubeflow.org"]
+RUN_AI = [(group, kind) for group, _, kind, _ in JOB_KINDS if group == "run.ai"]
+# Statuses that are no end, then one that is; with what is then said of it. Each in the words of its operator.
+WORDS: list[tuple[tuple[str, str], list[Object], Object, str]] = [
+    (("batch.volcano.sh", "Job"), [volcano("Restarting"), volcano("Terminating")], volcano("Terminated"), "FAILED"),
+    (("batch.volcano.sh", "Job"), [volcano("Completing")], volcano("Completed"), "COMPLETED"),
+    (("argoproj.io", "Workflow"), [{"phase": "Running"}], {"phase": "Failed", "finishedAt": END}, "FAILED"),
+    (("argoproj.io", "Workflow"), [], {"phase": "Error", "finishedAt": END}, "FAILED"),
+    (("ray.io", "RayJob"), [ray("Retrying", "FAILED"), ray("Running", "RUNNING")], ray("Failed", "FAILED"), "FAILED"),
+    (("ray.io", "RayJob"), [ray("Running", "SUCCEEDED")], ray("Complete", "SUCCEEDED"), "COMPLETED"),
+    (("ray.io", "RayJob"), [], ray("Failed", "RUNNING"), "FAILED"),
+    (("ray.io", "RayJob"), [ray("Running", "STOPPED")], ray("Complete", "STOPPED"), "CANCELLED"),
+    (("ray.io", "RayCluster"), [{"state": "ready"}, {"state": "suspended"}], {"state": "failed"}, "FAILED"),
+    (("jobset.x-k8s.io", "JobSet"), [conditions("StartupPolicyCompleted")], conditions("Failed"), "FAILED"),
+    (
+        ("jobset.x-k8s.io", "JobSet"),
+        [{"terminalState": ""}],
+        {"terminalState": "Completed", **conditions("Completed")},
+        "COMPLETED",
+    ),
+    (("trainer.kubeflow.org", "TrainJob"), [conditions("Created", "Suspended")], conditions("Complete"), "COMPLETED"),
+    *((kind, [conditions("Created", "Restarting")], conditions("Created", "Failed"), "FAILED") for kind in KUBEFLOW),
+    *((kind, [{"phase": "Running"}], {"phase": "Error", "completionTime": END}, "FAILED") for kind in RUN_AI),
+    *((kind, [], {"phase": "Completed", "completionTime": END}, "COMPLETED") for kind in RUN_AI),
+    *((kind, [], conditions("Succeeded"), "COMPLETED") for kind in RUN_AI),
+]
+
+
+def test_every_further_word_for_an_end_and_for_what_is_none(stage: Stage) -> None:
+    cluster = stage.cluster
+    stage.informer()
+    made = []
+    for number, (kind, *_) in enumerate(WORDS):
+        name = f"j{number:02}-{kind[1].lower()}"
+        owner = cluster.create(job(*kind, name))
+        made.append((name, owner, cluster.run_pod(pod(f"{name}-0", owner, mac(number)), START)))
+    for (name, owner, _), (_, no_ends, _, _) in zip(made, WORDS, strict=True):
+        stage.wait_for_states(name, "RUNNING")
+        for status in no_ends:
+            cluster.set_status(owner, status)
+    for (name, owner, runs), (kind, _, status, state) in zip(made, WORDS, strict=True):
+        if kind == ("ray.io", "RayCluster"):  # no time of its own: its pods have
+            cluster.set_status(runs, pod_status("Failed", START, END))
+        cluster.set_status(owner, status)
+        first, last = stage.wait_for_states(name, "RUNNING", state)
+        assert last["end_time"] == END, name
+        assert first["start_time"] == last["start_time"] == START, name
+
+
+def test_a_run_ai_workload_without_a_status_ends_with_its_child(stage: Stage) -> None:
+    cluster = stage.cluster
+    stage.informer()
+    children = []
+    for number, kind in enumerate(RUN_AI):
+        owner = cluster.create(job(*kind, f"w-{kind[1].lower()}"))
+        child = cluster.create(job("kubeflow.org", "PyTorchJob", f"c-{kind[1].lower()}", owner=owner))
+        child = cluster.set_status(child, running("kubeflow.org", "PyTorchJob", START))
+        cluster.run_pod(pod(f"c-{number}-0", child, mac(number)), START)
+        children.append((owner["metadata"]["name"], child))
+    for number, (name, child) in enumerate(children):
+        stage.wait_for_states(name, "RUNNING")
+        state = "FAILED" if number % 2 else "COMPLETED"
+        cluster.set_status(child, ended("kubeflow.org", "PyTorchJob", state, START, END) or {})
+        last = stage.wait_for_states(name, "RUNNING", state)[-1]
+        assert (last["start_time"], last["end_time"]) == (START, END)
+    assert len(stage.cloudvision.jobs) == len(RUN_AI)
+
+
+def test_an_mpi_job_is_its_workers_and_its_launcher(stage: Stage) -> None:
+    cluster = stage.cluster
+    stage.informer()
+    mpi = cluster.create(job("kubeflow.org", "MPIJob", "mpi"))
+    mpi = cluster.set_status(mpi, running("kubeflow.org", "MPIJob", START))
+    launcher = cluster.create(job("batch", "Job", "mpi-launcher", owner=mpi))
+    cluster.run_pod(pod("mpi-launcher-x", launcher, mac(1)))
+    for number in (2, 3):
+        cluster.run_pod(pod(f"mpi-worker-{number}", mpi, mac(number)))
+    (entry,) = stage.wait_for_states("mpi", "RUNNING")
+    assert entry["interfaces"]["values"] == [mac(1), mac(2), mac(3)]
+    cluster.set_status(launcher, ended("batch", "Job", "COMPLETED", START, END) or {})
+    cluster.set_status(mpi, ended("kubeflow.org", "MPIJob", "COMPLETED", START, END) or {})
+    stage.wait_for_states("mpi", "RUNNING", "COMPLETED")
+    assert len(stage.cloudvision.jobs) == 1
+
+
+GENERIC: list[tuple[Object, str, str | None]] = [
+    ({"phase": "Succeeded", "finishedAt": END}, "COMPLETED", END),
+    ({"phase": "Failed", "endTime": END}, "FAILED", END),
+    ({"state": "Completed", "completionTime": END}, "COMPLETED", END),
+    ({"state": {"phase": "Error"}}, "FAILED", None),
+    (conditions("Ready", "Complete"), "COMPLETED", END),
+    (conditions("Failed"), "FAILED", END),
+]
+
+
+def test_kinds_that_the_operator_adds(kubernetes: Any, simulated: Stage) -> None:
+    kubernetes.serve("example.com", "v1", "Training", "trainings")
+    kubernetes.serve("example.org", "v2", "Fitting", "fittingses")  # no English rule gives that plural
+    simulated.informer("--job-kind", "example.com/Training", "--job-kind", "example.org/Fitting")
+    kinds = [("example.com/v1", "Training", "trainings"), ("example.org/v2", "Fitting", "fittingses")]
+    made = []
+    for number, (status, state, at) in enumerate(GENERIC):
+        version, kind, plural = kinds[number % 2]
+        name = f"own-{number}"
+        meta = {"name": name, "namespace": "team", "uid": f"uid-{name}"}
+        owner = kubernetes.create({"apiVersion": version, "kind": kind, "metadata": meta})
+        simulated.cluster.run_pod(pod(f"{name}-0", owner, mac(number)), START)
+        made.append((name, version.partition("/")[0], plural, status, state, at))
+    for name, group, plural, status, state, at in made:
+        simulated.wait_for_states(name, "RUNNING")
+        kubernetes.patch(group, plural, "team", name, {"status": {"startTime": START, **status}})
+        last = simulated.wait_for_states(name, "RUNNING", state)[-1]
+        assert at is None or last["end_time"] == at
+        assert last["start_time"] == START
+
+
 def test_a_train_job_is_one_entry_and_a_ray_job_succeeds(stage: Stage) -> None:
     cluster = stage.cluster
     stage.informer()
