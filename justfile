@@ -2,9 +2,11 @@
 export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
 run := "uv run --frozen -q"
 
-# what there is to do
+# what there is to do, and the variables of deploy
 help:
     @just --list --unsorted
+    @echo
+    @manifests/deploy.sh help
 
 # the informer between a simulated cluster and a simulated CloudVision, in a live table
 demo:
@@ -37,3 +39,33 @@ lint:
 fmt:
     {{run}} ruff format .
     {{run}} ruff check --fix .
+
+# build and push the image unless SKIP_BUILD, then run both workloads in the cluster: API_SERVER, API_TOKEN, LOCATION
+[no-exit-message, positional-arguments]
+deploy *SETTINGS:
+    @manifests/deploy.sh deploy "$@"
+
+# remove all of it; crd=true: the NodeInterfaceState CRD too
+[no-exit-message, positional-arguments]
+delete *SETTINGS:
+    @manifests/deploy.sh delete "$@"
+
+# what runs, where, who leads; COMPONENT=job|node here and below
+[no-exit-message, positional-arguments]
+status *SETTINGS:
+    @manifests/deploy.sh status "$@"
+
+# what the pods wrote; TAIL=100, FOLLOW=true
+[no-exit-message, positional-arguments]
+logs *SETTINGS:
+    @manifests/deploy.sh logs "$@"
+
+# replace the pods, one after another
+[no-exit-message, positional-arguments]
+restart *SETTINGS:
+    @manifests/deploy.sh restart "$@"
+
+# workloads, pods and their events in full
+[no-exit-message, positional-arguments]
+describe *SETTINGS:
+    @manifests/deploy.sh describe "$@"

@@ -59,10 +59,13 @@ class ControlPlane:
     Set CVJI_TEST_KUBECONFIG to use a cluster of your own: it is then never stopped, restarted or compacted.
     """
 
-    def __init__(self, *, scheduler: bool = False, claims: tuple[str, ...] = CLAIM_VERSIONS) -> None:
-        """`claims` are the versions of ResourceClaims that are served."""
+    def __init__(
+        self, *, scheduler: bool = False, claims: tuple[str, ...] = CLAIM_VERSIONS, apiserver: Iterable[str] = ()
+    ) -> None:
+        """`claims` are the versions of ResourceClaims that are served, `apiserver` further arguments of it."""
         self._scheduler = scheduler
         self._claims = claims
+        self._apiserver_more = tuple(apiserver)
         self._external = os.environ.get("CVJI_TEST_KUBECONFIG")
         self._folder: Path | None = None
         self._access: Access | None = None
@@ -291,6 +294,7 @@ class ControlPlane:
             "--endpoint-reconciler-type=none",  # a loopback address makes no valid Endpoints
             "--allow-privileged=true",  # DaemonSets that read the host
             "--runtime-config=" + ",".join(f"resource.k8s.io/{name}={name in self._claims}" for name in CLAIM_VERSIONS),
+            *self._apiserver_more,
         ]
         self._spawn("etcd", [str(home / "etcd"), self._etcd_url, f"http://{LOOPBACK}:{peer_port}"])
         self._wait_until("etcd to listen", lambda: _listens(etcd_port))

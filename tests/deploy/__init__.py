@@ -1,0 +1,1 @@
+"""What `just deploy` puts into a cluster: the manifests, the script, the roles."""

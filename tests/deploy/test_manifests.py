@@ -1,0 +1,239 @@
+"""The manifests against the code: roles and the registry, settings and the command line, versions, hardening."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvji import __version__
+from cvji.informer import DRAIN, NAME
+from cvji.jobs.kinds import BUILT_IN
+from cvji.ledger import SHARDS
+from cvji.settings import NodeConfigMode
+from tests.deploy.rendered import COMPONENTS, ROOT, Object, names, one, render
+
+INFORMER = {
+    "Namespace/cloudvision",
+    "ServiceAccount/cv-job-informer",
+    "ClusterRole/cv-job-informer",
+    "ClusterRoleBinding/cv-job-informer",
+    "Role/cv-job-informer",
+    "RoleBinding/cv-job-informer",
+    "ConfigMap/cv-job-informer-settings",
+    "Deployment/cv-job-informer",
+    "PodDisruptionBudget/cv-job-informer",
+}
+DISCOVERY = {
+    "CustomResourceDefinition/nodeinterfacestates.cloudvision.arista.io",
+    "ServiceAccount/cv-interface-discovery",
+    "ClusterRole/cv-interface-discovery",
+    "ClusterRoleBinding/cv-interface-discovery",
+    "Role/cv-interface-discovery",
+    "RoleBinding/cv-interface-discovery",
+    "Role/cv-job-informer-node-states",
+    "RoleBinding/cv-job-informer-node-states",
+    "ConfigMap/cv-interface-discovery-settings",
+    "DaemonSet/cv-interface-discovery",
+}
+SRIOV = {"ClusterRole/cv-job-informer-sriov", "ClusterRoleBinding/cv-job-informer-sriov"}
+
+Grant = tuple[str, str, str, str]  # group, resource, verb, name
+
+
+@pytest.fixture(params=COMPONENTS, ids=[component or "base" for component in COMPONENTS])
+def component(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def objects(component: str, tmp_path: Path) -> list[Object]:
+    return render(tmp_path, component)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> list[Object]:
+    return render(tmp_path)
+
+
+def grants(role: Object) -> set[Grant]:
+    return {
+        (group, resource, verb, name)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+
+def pod_specs(objects: list[Object]) -> list[Any]:
+    return [item["spec"]["template"]["spec"] for item in objects if item["kind"] in ("Deployment", "DaemonSet")]
+
+
+# --- roles --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_cluster_role_of_the_informer_is_the_registry_and_what_jobs_hold(base: list[Object]) -> None:
+    resources = {(kind.group, kind.plural) for kind in BUILT_IN} | {("", "pods"), ("resource.k8s.io", "resourceclaims")}
+    expected = {(group, plural, verb, "") for group, plural in resources for verb in ("list", "watch")}
+    assert grants(one(base, "ClusterRole", "cv-job-informer")) == expected
+
+
+def test_the_informer_may_write_its_lease_and_its_checkpoint_alone(base: list[Object]) -> None:
+    shards = [f"{NAME}-checkpoint-{shard}" for shard in range(SHARDS)]
+    lease, checkpoint = ("coordination.k8s.io", "leases"), ("", "configmaps")
+    expected = {(*lease, "create", ""), (*checkpoint, "create", "")}
+    expected |= {(*lease, verb, NAME) for verb in ("get", "update")}
+    expected |= {(*checkpoint, verb, shard) for verb in ("get", "update") for shard in shards}
+    assert grants(one(base, "Role", "cv-job-informer")) == expected
+
+
+def test_the_informer_reads_the_states_of_nodes_in_one_namespace(base: list[Object]) -> None:
+    role = one(base, "Role", "cv-job-informer-node-states")
+    assert grants(role) == {("cloudvision.arista.io", "nodeinterfacestates", verb, "") for verb in ("list", "watch")}
+
+
+def test_the_sriov_operator_s_states_are_readable_where_they_are_read(tmp_path: Path) -> None:
+    role = one(render(tmp_path, "sriovoperator"), "ClusterRole", "cv-job-informer-sriov")
+    states = ("sriovnetwork.openshift.io", "sriovnetworknodestates")
+    assert grants(role) == {(*states, verb, "") for verb in ("list", "watch")}
+
+
+def test_discovery_may_touch_its_states_and_get_nodes(base: list[Object]) -> None:
+    group, states = "cloudvision.arista.io", "nodeinterfacestates"
+    expected = {(group, states, verb, "") for verb in ("create", "get", "patch")} | {
+        (group, f"{states}/status", "patch", "")
+    }
+    assert grants(one(base, "Role", "cv-interface-discovery")) == expected
+    assert grants(one(base, "ClusterRole", "cv-interface-discovery")) == {("", "nodes", "get", "")}
+
+
+def test_nothing_is_granted_by_wildcard_and_every_binding_is_of_our_own(objects: list[Object]) -> None:
+    accounts = {item["metadata"]["name"] for item in objects if item["kind"] == "ServiceAccount"}
+    for item in objects:
+        for rule in item.get("rules", []):
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        if "roleRef" in item:
+            assert f"{item['roleRef']['kind']}/{item['roleRef']['name']}" in names(objects)
+            (subject,) = item["subjects"]
+            assert subject["kind"] == "ServiceAccount"
+            assert subject["name"] in accounts
+            assert subject["namespace"] == "cloudvision"
+
+
+# --- what there is --------------------------------------------------------------------------------------------------------
+
+
+def test_the_objects_of_each_mode(component: str, objects: list[Object]) -> None:
+    more = {"sriovoperator": SRIOV, "disabled": set()}.get(component, DISCOVERY)
+    assert names(objects) == INFORMER | more
+
+
+def test_every_object_is_labelled_and_in_our_namespace(objects: list[Object]) -> None:
+    clusterwide = ("Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding")
+    for item in objects:
+        labels = item["metadata"]["labels"]
+        assert labels["app"] == "cv-job-informer"
+        assert labels["app.kubernetes.io/name"] == "cvji"
+        assert labels["app.kubernetes.io/version"] == __version__
+        for label in ("component", "part-of", "managed-by"):
+            assert labels[f"app.kubernetes.io/{label}"]
+        assert item["metadata"].get("namespace") == (None if item["kind"] in clusterwide else "cloudvision")
+        if "template" in item.get("spec", {}):
+            pods = item["spec"]["template"]["metadata"]["labels"]
+            assert pods.items() >= item["spec"]["selector"]["matchLabels"].items()
+            assert pods.items() <= labels.items()
+
+
+def test_the_mode_of_node_inventory_is_its_component_s(component: str, objects: list[Object]) -> None:
+    (settings,) = (item["data"] for item in objects if unhashed_settings(item))
+    mode = component if component in ("sriovoperator", "disabled") else "discovery"
+    assert NodeConfigMode(settings["NODECONFIG_MODE"]).value == mode
+
+
+def unhashed_settings(item: Object) -> bool:
+    return item["kind"] == "ConfigMap" and item["metadata"]["name"].startswith("cv-job-informer-settings-")
+
+
+def test_every_variable_of_the_pods_is_a_setting_of_the_program(base: list[Object]) -> None:
+    known = set(re.findall(r'env(?:var)?="([A-Z_]+)"', (ROOT / "cvji/cli.py").read_text()))
+    known |= {"POD_NAME", "POD_IP"}
+    for spec in pod_specs(base):
+        assert {variable["name"] for variable in spec["containers"][0]["env"]} <= known
+    for item in base:
+        if item["kind"] == "ConfigMap":
+            assert set(item["data"]) <= known
+
+
+def test_the_image_has_the_program_s_version(base: list[Object]) -> None:
+    for spec in pod_specs(base):
+        assert spec["containers"][0]["image"] == f"cv-job-informer:{__version__}"
+
+
+# --- the pods -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_informer_meets_the_restricted_pod_security_standard(objects: list[Object]) -> None:
+    spec = one(objects, "Deployment", "cv-job-informer")["spec"]["template"]["spec"]
+    assert_unprivileged(spec)
+    assert "hostNetwork" not in spec
+    assert [list(volume) for volume in spec["volumes"]] == [["name", "secret"]]
+
+
+def assert_unprivileged(spec: Any) -> None:
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] == 65532
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@pytest.mark.parametrize("component", ["", "unprivileged-discovery"], ids=["privileged", "unprivileged"])
+def test_discovery_sees_the_host_and_writes_nothing_there(component: str, objects: list[Object]) -> None:
+    spec = one(objects, "DaemonSet", "cv-interface-discovery")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["hostNetwork"] is True
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    (volume,) = spec["volumes"]
+    (mount,) = container["volumeMounts"]
+    assert volume["hostPath"]["path"] == "/sys"
+    assert mount["readOnly"] is True
+    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert environment["SYSFS_ROOT"] == mount["mountPath"]
+    if component:
+        assert_unprivileged(spec)
+    else:
+        assert container["securityContext"] == {"privileged": True, "readOnlyRootFilesystem": True}
+
+
+def test_pods_have_probes_on_the_port_that_they_serve_and_limits(objects: list[Object]) -> None:
+    for spec in pod_specs(objects):
+        (container,) = spec["containers"]
+        (port,) = container["ports"]
+        address = next(item["value"] for item in container["env"] if item["name"] == "HEALTH_ADDRESS")
+        assert address.endswith(f":{port['containerPort']}")
+        for probe, path in (("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+            assert container[probe]["httpGet"] == {"path": path, "port": port["name"]}
+        assert container["resources"]["limits"]["memory"]
+        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+
+
+def test_the_informer_has_time_to_deliver_what_waits(base: list[Object]) -> None:
+    spec = one(base, "Deployment", "cv-job-informer")["spec"]["template"]["spec"]
+    assert spec["terminationGracePeriodSeconds"] >= DRAIN + 15
+
+
+def test_the_token_is_a_file_and_no_variable(base: list[Object]) -> None:
+    spec = one(base, "Deployment", "cv-job-informer")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    environment = {item["name"]: item for item in container["env"]}
+    assert "API_TOKEN" not in environment
+    (mount,) = container["volumeMounts"]
+    assert environment["API_TOKEN_FILE"]["value"] == f"{mount['mountPath']}/api-token"
+    assert "subPath" not in mount  # a subPath is never brought up to date
