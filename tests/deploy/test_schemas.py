@@ -1,0 +1,63 @@
+"""The manifests against the schemas of every Kubernetes release that they are for.
+
+Four releases, unless CVJI_SCHEMAS=all: each is a download of some 35 MB.
+"""
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.binary import SOURCE, kubernetes_version
+from tests.deploy.rendered import COMPONENTS, Object, one, render
+from tests.deploy.schema import RELEASES, Validator, definitions
+
+pytestmark = pytest.mark.cluster
+OFTEN = ("v1.24.0", "v1.28.0", "v1.32.0", "v1.36.3")
+CHOSEN = tuple(RELEASES) if os.environ.get("CVJI_SCHEMAS") == "all" else OFTEN
+
+
+@pytest.fixture(scope="module", params=CHOSEN)
+def validator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Validator:
+    return Validator(definitions(request.param, tmp_path_factory.mktemp("go")))
+
+
+def test_every_object_is_valid(validator: Validator, tmp_path: Path) -> None:
+    for component in COMPONENTS:
+        for item in render(tmp_path, component):
+            assert validator.errors(item) == [], component or "base"
+
+
+def spoil_name(pod: Object) -> None:
+    pod["terminationGracePeriod"] = 1
+
+
+def spoil_type(pod: Object) -> None:
+    pod["hostNetwork"] = "true"
+
+
+def spoil_deep(pod: Object) -> None:
+    pod["containers"][0]["securityContext"]["privilaged"] = True
+
+
+def spoil_needed(pod: Object) -> None:
+    del pod["containers"][0]["name"]
+
+
+@pytest.mark.parametrize("spoil", [spoil_name, spoil_type, spoil_deep, spoil_needed])
+def test_what_is_wrong_is_found(validator: Validator, spoil: Callable[[Object], None], tmp_path: Path) -> None:
+    daemon_set = copy.deepcopy(one(render(tmp_path), "DaemonSet", "cv-interface-discovery"))
+    spoil(daemon_set["spec"]["template"]["spec"])
+    assert len(validator.errors(daemon_set)) == 1
+
+
+def test_a_kind_that_a_release_does_not_have_is_found(validator: Validator) -> None:
+    budget = {"apiVersion": "policy/v1beta0", "kind": "PodDisruptionBudget", "metadata": {"name": "x"}}
+    assert validator.errors(budget) == ["policy/v1beta0 PodDisruptionBudget does not exist"]
+
+
+def test_the_newest_release_is_the_one_that_the_tests_run() -> None:
+    assert list(RELEASES)[-1] == kubernetes_version()
+    assert f"k8s.io/kubernetes {kubernetes_version()} {RELEASES[kubernetes_version()]}" in (SOURCE / "go.sum").read_text()
