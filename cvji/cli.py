@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cvji import __version__
+from cvji import __version__, build
 from cvji.settings import (
     CloudVision,
     LogFormat,
@@ -43,7 +43,8 @@ def _option(*names: str, env: str, help: str) -> Any:  # noqa: A002
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"cvji {__version__}")
+        made = f"commit {build.COMMIT or 'unknown'}, built {build.DATE}" if build.DATE else "from source"
+        typer.echo(f"cvji {__version__} ({made})")
         raise typer.Exit
 
 

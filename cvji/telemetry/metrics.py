@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cvji import __version__
+from cvji import __version__, build
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -78,8 +78,8 @@ class Metrics:
         self.errors = Counter(
             "cvji_internal_errors_total", "Faults of this program that it survived.", registry=registry
         )
-        self.build = Gauge("cvji_build_info", "Always 1.", ["version"], registry=registry)
-        self.build.labels(__version__).set(1)
+        self.build = Gauge("cvji_build_info", "Always 1.", ["version", "commit"], registry=registry)
+        self.build.labels(__version__, build.COMMIT).set(1)
 
     def look(self, look: Callable[[], Moment]) -> None:
         """Ask `look` at each scrape; it is called by the scrape's thread."""
@@ -102,8 +102,8 @@ class DiscoveryMetrics:
         )
         self.nics = Gauge("cvji_node_nics", "NICs of this node, by type.", ["type"], registry=registry)
         self.synced = Gauge("cvji_node_synced", "1 where the last look succeeded.", registry=registry)
-        self.build = Gauge("cvji_build_info", "Always 1.", ["version"], registry=registry)
-        self.build.labels(__version__).set(1)
+        self.build = Gauge("cvji_build_info", "Always 1.", ["version", "commit"], registry=registry)
+        self.build.labels(__version__, build.COMMIT).set(1)
 
     def show(self, interfaces: int, vfs: int, *, synced: bool) -> None:
         """Set the gauges by what the node has."""

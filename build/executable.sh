@@ -1,0 +1,43 @@
+#!/bin/sh
+# Compiles cvji, in the container of build/toolchain.sh: one file to copy (/out/cvji), a folder that runs without being
+# unpacked (/out/cvji.dist) and the compiler's report of what went in and why. COMMIT and SOURCE_DATE_EPOCH are given.
+set -eu
+cd /source
+
+cat >cvji/build.py <<BUILD
+"""Which build this is."""
+
+COMMIT = "${COMMIT:-}"
+DATE = "$(date -u -d "@${SOURCE_DATE_EPOCH:-0}" +%Y-%m-%dT%H:%M:%SZ)"
+BUILD
+
+set --
+# Interpreted as they are: what they do is seldom done, and to compile them costs minutes and megabytes.
+for package in annotated_doc annotated_types certifi charset_normalizer dateutil durationpy idna kubernetes msgspec \
+    oauthlib prometheus_client pydantic pydantic_core requests requests_oauthlib shellingham typer typing_inspection \
+    typing_extensions urllib3 yaml; do
+    set -- "$@" "--noinclude-custom-mode=$package:bytecode"
+done
+# Never run.
+for package in aiohttp aiohttp_retry h2 markdown_it mypy pydantic.mypy pydantic.v1 pygments rich setuptools websocket \
+    kubernetes.aio kubernetes.client.api 'kubernetes.client.models.*' kubernetes.dynamic kubernetes.informer \
+    kubernetes.leaderelection kubernetes.stream kubernetes.watch 'urllib3.contrib.emscripten'; do
+    set -- "$@" "--nofollow-import-to=$package"
+done
+# Imported by name at run time, which the compiler does not see.
+for module in kubernetes.client.api_client kubernetes.client.configuration; do
+    set -- "$@" "--include-module=$module"
+done
+
+cat >/tmp/main.py <<'MAIN'
+from cvji.cli import main
+
+main()
+MAIN
+PYTHONPATH=/source /opt/packages/bin/python -m nuitka --mode=onefile --deployment --static-libpython=yes --lto=no \
+    --python-flag=no_site --python-flag=isolated --file-reference-choice=runtime \
+    --noinclude-unittest-mode=nofollow --noinclude-pydoc-mode=nofollow --noinclude-setuptools-mode=nofollow \
+    --user-package-configuration-file=build/lazy.yml --progress-bar=none --quiet --report=/out/report.xml \
+    --output-dir=/tmp/nuitka --output-filename=cvji "$@" /tmp/main.py
+mv /tmp/nuitka/cvji /out/cvji
+mv /tmp/nuitka/main.dist /out/cvji.dist
