@@ -69,3 +69,16 @@ restart *SETTINGS:
 [no-exit-message, positional-arguments]
 describe *SETTINGS:
     @manifests/deploy.sh describe "$@"
+
+# dist/: the executable as one file, and as a folder that needs no unpacking, with its bill of materials
+build:
+    build/image.sh dist
+
+# the image [REGISTRY/]cv-job-informer:IMAGE_TAG, by docker, podman or buildah
+image:
+    build/image.sh image
+
+# the end-to-end tests with the executable of `just build`, and the image of `just image` from the inside; needs root
+test-executable *ARGS:
+    CVJI_EXECUTABLE={{justfile_directory()}}/dist/cvji.dist/cvji {{run}} pytest tests/e2e -n auto {{ARGS}}
+    {{run}} pytest tests/executable -m executable

@@ -19,7 +19,7 @@ for package in annotated_doc annotated_types certifi charset_normalizer dateutil
     set -- "$@" "--noinclude-custom-mode=$package:bytecode"
 done
 # Never run.
-for package in aiohttp aiohttp_retry h2 markdown_it mypy pydantic.mypy pydantic.v1 pygments rich setuptools websocket \
+for package in aiohttp aiohttp_retry attr attrs h2 markdown_it mypy pydantic.mypy pydantic.v1 pygments rich setuptools tzdata websocket yaml._yaml \
     kubernetes.aio kubernetes.client.api 'kubernetes.client.models.*' kubernetes.dynamic kubernetes.informer \
     kubernetes.leaderelection kubernetes.stream kubernetes.watch 'urllib3.contrib.emscripten'; do
     set -- "$@" "--nofollow-import-to=$package"

@@ -81,7 +81,14 @@ class Cluster:
 class Program:
     """`cvji informer`, or another of its commands, as a process."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str], folder: Path, before: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str],
+        folder: Path,
+        before: Sequence[str] = (),
+        executable: str = EXECUTABLE,
+    ) -> None:
         """`before` are the words of a program that starts it."""
         clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "SYSTEMROOT")}
         number = sum(1 for _ in folder.glob("cvji-*.log"))
@@ -89,7 +96,7 @@ class Program:
         self.out = folder / f"cvji-{number}.out"
         with self._log.open("wb") as log, self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [*before, EXECUTABLE, *arguments],
+                [*before, executable, *arguments],
                 env={**clean, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Builds with docker, podman or buildah, whichever is there (or ENGINE):
+#   build/image.sh dist    into dist/: the executable as one file and as a folder, its bill of materials
+#   build/image.sh image   the image [REGISTRY/]cv-job-informer:IMAGE_TAG; the tag is cvji's version if not given
+# BUILDER_IMAGE is a Debian 11 image; without a registry, build/base.sh makes one.
+set -eu
+cd "$(dirname "$0")/.."
+target=$1
+
+for engine in ${ENGINE:-docker podman buildah} ''; do
+    if command -v "$engine" >/dev/null; then break; fi
+done
+[ -n "$engine" ] || { echo "build/image.sh: none of docker, podman and buildah is here" >&2; exit 1; }
+
+for certificates in "${SSL_CERT_FILE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/cert.pem /etc/ssl/cert.pem; do
+    if [ -f "$certificates" ]; then break; fi
+done
+
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' cvji/__init__.py)
+commit=$(git rev-parse HEAD)
+[ -z "$(git status --porcelain --untracked-files=no)" ] || commit=$commit-dirty
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
+
+case $target in
+dist)
+    rm -rf dist
+    set -- --output type=local,dest=dist
+    ;;
+image)
+    set -- --tag "${REGISTRY:+$REGISTRY/}cv-job-informer:${IMAGE_TAG:-$version}"
+    [ "$engine" != docker ] || set -- "$@" --load
+    ;;
+esac
+set -- "$@" --file Containerfile --target "$target" --secret "id=certificates,src=$certificates" \
+    --build-arg "VERSION=$version" --build-arg "COMMIT=$commit" --build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH"
+[ -z "${BUILDER_IMAGE:-}" ] || set -- "$@" --build-arg "BUILDER_IMAGE=$BUILDER_IMAGE"
+
+case $engine in
+docker) exec docker buildx build --provenance=false "$@" . ;;
+*) exec "$engine" build --layers --timestamp "$SOURCE_DATE_EPOCH" "$@" . ;;
+esac
