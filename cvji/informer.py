@@ -190,7 +190,10 @@ class Informer:
         wanted["resource.k8s.io", "ResourceClaim"] = Wanted(read_claim, namespace)
         self._node_kind = NODE_STATES.get(settings.nodeconfig_mode)
         if self._node_kind:
-            wanted[self._node_kind] = Wanted(partial(read_node_state, settings.node_interface_type))
+            # Our own are believed from our own namespace alone: whoever may make them elsewhere is not discovery.
+            ours = settings.nodeconfig_mode is NodeConfigMode.DISCOVERY
+            place = settings.state_namespace if ours else ""
+            wanted[self._node_kind] = Wanted(partial(read_node_state, settings.node_interface_type), place)
         self.watches = Watches(
             api,
             wanted,

@@ -25,6 +25,9 @@ RETRY_PERIOD = 2.0
 TIMEOUT = 5.0  # of one request; two of them fit into the renew deadline
 
 
+LABELS = {"app": "cv-job-informer", "app.kubernetes.io/name": "cvji", "app.kubernetes.io/component": "lease"}
+
+
 class _Spec(msgspec.Struct, rename="camel"):
     holder_identity: str | None = None
     lease_duration_seconds: int | None = None
@@ -37,6 +40,7 @@ class _Metadata(msgspec.Struct, rename="camel", omit_defaults=True):
     name: str
     namespace: str = ""
     resource_version: str = ""
+    labels: dict[str, str] | None = None
 
 
 class _Lease(msgspec.Struct, rename="camel"):
@@ -145,7 +149,8 @@ class Elector:
             renew_time=now,
             lease_transitions=(old.lease_transitions or 0) + (0 if ours or not holder else 1),
         )
-        metadata = _Metadata(self._name, resource_version=lease.metadata.resource_version if lease else "")
+        version = lease.metadata.resource_version if lease else ""
+        metadata = _Metadata(self._name, resource_version=version, labels=LABELS)
         body = msgspec.json.encode(_Lease(metadata, spec))
         method, path = ("PUT", f"{self._base}/{self._name}") if lease else ("POST", self._base)
         self._seen = decode(_LEASE, self._api.send(method, path, body, timeout=TIMEOUT)).spec

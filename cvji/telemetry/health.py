@@ -1,8 +1,10 @@
 """/healthz, /readyz and /metrics over HTTP, in a thread of its own. Says what it is told; decides nothing."""
 
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -11,9 +13,27 @@ from cvji.settings import SettingsError
 Check = Callable[[], str]  # what is wrong, "" if nothing
 
 
+def listening(address: str) -> tuple[str, int]:
+    """The host and port of host:port. Raises ValueError.
+
+    Without a host it is every address, IPv6 included. An IPv6 address may be without brackets, as a pod's IP is.
+    """
+    host, _, port = address.rpartition(":")
+    everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  only where the operator says so
+    return host.strip("[]") or everywhere, int(port)
+
+
 def serve(address: str, registry: CollectorRegistry, alive: Check, ready: Check) -> None:
     """Serve on host:port from now on. Raises SettingsError."""
-    host, _, port = address.rpartition(":")
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def server_bind(self) -> None:
+            """Both families on `::`, and no look-up of this host's name, which HTTPServer would wait for."""
+            if self.address_family == socket.AF_INET6:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            TCPServer.server_bind(self)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -38,8 +58,9 @@ def serve(address: str, registry: CollectorRegistry, alive: Check, ready: Check)
             """Probes are no news."""
 
     try:
-        server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
+        host, port = listening(address)
+        Server.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = Server((host, port), Handler)
     except (OSError, ValueError, OverflowError) as err:
         raise SettingsError(f"HEALTH_ADDRESS {address!r} cannot be listened on: {err}") from None
-    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

@@ -1,0 +1,66 @@
+"""The health endpoints' address, and what they answer."""
+
+import http.client
+import socket
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from cvji.settings import SettingsError
+from cvji.telemetry.health import listening, serve
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("127.0.0.1:80", "127.0.0.1"),
+        ("[::1]:80", "::1"),
+        ("fd00::1:80", "fd00::1"),  # $(POD_IP):80 of a pod with an IPv6 address
+        (":80", "::"),
+    ],
+)
+def test_addresses(address: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: True)
+    assert listening(address) == (host, 80)
+
+
+def test_every_address_of_a_kernel_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    assert listening(":80") == ("0.0.0.0", 80)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:x", "nowhere.invalid:80"])
+def test_an_address_that_cannot_be_listened_on(address: str) -> None:
+    with pytest.raises(SettingsError, match="HEALTH_ADDRESS"):
+        serve(address, CollectorRegistry(), lambda: None, lambda: "", lambda: "")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        pytest.param("::1", marks=pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")),
+    ],
+)
+def test_what_is_wrong_is_the_answer(host: str) -> None:
+    port = free_port()
+    serve(f"{host}:{port}", CollectorRegistry(), lambda: None, lambda: "", lambda: "not yet")
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+
+    def ask(path: str) -> tuple[int, bytes]:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    assert ask("/healthz") == (200, b"ok\n")
+    assert ask("/readyz?verbose") == (503, b"not yet\n")
+    assert ask("/metrics")[0] == 200
+    assert ask("/secrets")[0] == 404
+    connection.close()
