@@ -3,7 +3,7 @@
 import contextlib
 import http.client
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,19 +13,18 @@ from tests.e2e.kit import stamp
 Object = dict[str, Any]
 
 
-def node(name: str, *, taints: tuple[str, ...] = (), ready: bool = True, **labels: str) -> Object:
-    """A Node with room for everything. Taints are KEY:EFFECT; labels' names have _ for - and __ for /."""
-    named = {key.replace("__", "/").replace("_", "-"): value for key, value in labels.items()}
+def node(name: str, *, labels: Mapping[str, str] | None = None, taints: tuple[str, ...] = ()) -> Object:
+    """A Node that is ready and has room for everything. Taints are KEY:EFFECT."""
     room = {"cpu": "64", "memory": "256Gi", "pods": "110"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **named}},
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}},
         "spec": {"taints": [dict(zip(("key", "effect"), taint.split(":"), strict=True)) for taint in taints]},
         "status": {
             "capacity": room,
             "allocatable": room,
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False", "reason": "Test"}],
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Test"}],
         },
     }
 

@@ -60,4 +60,6 @@ def test_a_kind_that_a_release_does_not_have_is_found(validator: Validator) -> N
 
 def test_the_newest_release_is_the_one_that_the_tests_run() -> None:
     assert list(RELEASES)[-1] == kubernetes_version()
-    assert f"k8s.io/kubernetes {kubernetes_version()} {RELEASES[kubernetes_version()]}" in (SOURCE / "go.sum").read_text()
+    assert (
+        f"k8s.io/kubernetes {kubernetes_version()} {RELEASES[kubernetes_version()]}" in (SOURCE / "go.sum").read_text()
+    )

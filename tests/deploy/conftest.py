@@ -1,0 +1,143 @@
+"""A control plane of its own for these tests, with a scheduler, fake nodes and an audit log; and the script."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.controlplane import ControlPlane, ControlPlaneUnavailable, wait_for
+from tests.cluster.crds import all_crds
+from tests.deploy.kubelet import Kubelet, Object, node
+from tests.deploy.rendered import ROOT, needs
+
+PLACE = "cloudvision"
+CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+NODES = {
+    "cp-0": node("cp-0", labels={CONTROL_PLANE: ""}, taints=(f"{CONTROL_PLANE}:NoSchedule",)),
+    "worker-0": node("worker-0"),
+    "worker-1": node("worker-1", taints=("example.com/gpu:NoSchedule", "example.com/broken:NoExecute")),
+}
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": [f"system:serviceaccounts:{PLACE}"]}, {"level": "None"}],
+}
+# Written down beside what it does: every argument of every kubectl, and whether the token is in its environment.
+KUBECTL = """#!/bin/sh
+printf '%s\\n' "$*" "API_TOKEN=${{API_TOKEN-}}" >>{seen}
+exec {kubectl} "$@"
+"""
+
+
+class Deployer:
+    """Runs the project's recipes in a copy of what they need, as somebody with an empty environment would."""
+
+    def __init__(self, plane: ControlPlane, folder: Path) -> None:
+        self.plane = plane
+        self.folder = folder
+        self.seen = folder / "kubectl-calls"
+        folder.mkdir(exist_ok=True)
+        self.seen.touch()
+        shutil.copytree(ROOT / "manifests", folder / "project/manifests")
+        for name in ("justfile", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder / "project" / name)
+        kubectl = folder / "bin/kubectl"
+        kubectl.parent.mkdir()
+        kubectl.write_text(KUBECTL.format(seen=self.seen, kubectl=shutil.which("kubectl")))
+        kubectl.chmod(0o755)
+
+    def __call__(self, recipe: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """`just RECIPE`, or the script itself where just is not installed."""
+        found = shutil.which("just", path=f"{ROOT / '.tools/bin'}:{os.environ['PATH']}")
+        command = [found] if found else ["manifests/deploy.sh"]
+        settings = {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "KUBECONFIG": str(self.plane.kubeconfig),
+            **env,
+        }
+        return subprocess.run(
+            [*command, recipe, *arguments],
+            cwd=self.folder / "project",
+            env=settings,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    def deploy(self, *arguments: str, **env: str) -> str:
+        """A deploy that succeeds; what it said."""
+        settings = {
+            "API_SERVER": "cv.example.com",
+            "API_TOKEN": "token-1",
+            "LOCATION": "dc1",
+            "SKIP_BUILD": "true",
+            "ROLLOUT_TIMEOUT": "2m",
+            **env,
+        }
+        done = self("deploy", *arguments, **settings)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def audit_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What our service accounts asked of the API server, a line each."""
+    return tmp_path_factory.mktemp("audit") / "audit.log"
+
+
+@pytest.fixture(scope="session")
+def scheduled_plane(audit_log: Path) -> Iterator[ControlPlane]:
+    """The control plane that is deployed to."""
+    needs("kubectl")
+    if "CVJI_TEST_KUBECONFIG" in os.environ:
+        pytest.skip("CVJI_TEST_KUBECONFIG names a cluster that is not the tests' own to deploy to")
+    policy = audit_log.with_name("policy.json")
+    policy.write_text(json.dumps(AUDIT_POLICY))
+    plane = ControlPlane(scheduler=True, apiserver=[f"--audit-policy-file={policy}", f"--audit-log-path={audit_log}"])
+    try:
+        plane.start()
+    except ControlPlaneUnavailable as reason:
+        if os.environ.get("CI_REQUIRE_CLUSTER") == "1":
+            pytest.fail(f"no control plane: {reason}")
+        pytest.skip(f"no control plane: {reason}")
+    try:
+        plane.install_crds(all_crds()[1:])  # NodeInterfaceState is the manifests' part
+        for name, made in NODES.items():
+            plane.call("POST", "/api/v1/nodes", made)
+            # Admission taints new nodes until a node lifecycle controller, which is off here, sees them ready.
+            plane.call("PATCH", f"/api/v1/nodes/{name}", {"spec": {"taints": made["spec"]["taints"]}})
+        yield plane
+    finally:
+        plane.stop()
+
+
+@pytest.fixture
+def trouble() -> dict[str, Object]:
+    """What containers wait for instead of running, by the name of the container; for tests to fill."""
+    return {}
+
+
+@pytest.fixture
+def deployer(scheduled_plane: ControlPlane, trouble: dict[str, Object], tmp_path: Path) -> Iterator[Deployer]:
+    """The recipes, a kubelet, and a cluster that nothing is left in afterwards."""
+
+    def wrong(pod: Object) -> Any:
+        name = pod["spec"]["containers"][0]["name"]
+        return trouble.get(name) or trouble.get(f"{name}@{pod['spec']['nodeName']}")
+
+    with Kubelet(scheduled_plane, PLACE, trouble=wrong):
+        yield Deployer(scheduled_plane, tmp_path)
+        trouble.clear()
+        done = Deployer(scheduled_plane, tmp_path / "after")("delete", "crd=true")
+        assert done.returncode == 0, done.stdout + done.stderr
+        namespace = f"/api/v1/namespaces/{PLACE}"
+        scheduled_plane.request("DELETE", namespace)
+        wait_for("the namespace to end", lambda: scheduled_plane.request("GET", namespace).status == 404)

@@ -1,0 +1,340 @@
+"""`just deploy` and its companions on a real API server, controller manager and scheduler; the kubelet is played."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from tests.cluster.controlplane import ControlPlane, Response, wait_for
+from tests.deploy.conftest import NODES, PLACE, Deployer
+from tests.deploy.kubelet import Object
+from tests.deploy.rendered import names
+from tests.deploy.test_manifests import DISCOVERY, INFORMER, SRIOV
+
+pytestmark = pytest.mark.cluster
+OURS = "labelSelector=app%3Dcv-job-informer"
+SECRET = "Secret/cv-job-informer-api-credentials"
+CRD = "CustomResourceDefinition/nodeinterfacestates.cloudvision.arista.io"
+MADE_BY_CONTROLLERS = ("Pod", "ReplicaSet", "ControllerRevision", "Event", "EndpointSlice")
+
+
+def everything(plane: ControlPlane) -> list[Object]:
+    """Every object with our label, of every kind that the cluster serves; but for what controllers make of ours."""
+    groups = [f"/apis/{group['preferredVersion']['groupVersion']}" for group in plane.call("GET", "/apis")["groups"]]
+    found = []
+    for base in ["/api/v1", *groups]:
+        for resource in plane.call("GET", base)["resources"]:
+            if "list" in resource["verbs"] and resource["kind"] not in MADE_BY_CONTROLLERS:
+                items = listed(plane, f"{base}/{resource['name']}?{OURS}")
+                found += [{"kind": resource["kind"], **item} for item in items]
+    return found
+
+
+def listed(plane: ControlPlane, path: str) -> list[Object]:
+    """The items there; none where the kind is no longer served. A new CRD's storage answers 429 at first."""
+
+    def answered() -> Response | None:
+        answer = plane.request("GET", path)
+        return answer if answer.status in (200, 404) else None
+
+    answer = wait_for(path, answered)
+    return answer.json["items"] if answer.status == 200 else []
+
+
+def pods(plane: ControlPlane, component: str) -> list[Any]:
+    selector = f"labelSelector=app.kubernetes.io/component%3D{component}"
+    items = plane.call("GET", f"/api/v1/namespaces/{PLACE}/pods?{selector}")["items"]
+    return [item for item in items if "deletionTimestamp" not in item["metadata"]]
+
+
+def uids(plane: ControlPlane, component: str) -> set[str]:
+    return {item["metadata"]["uid"] for item in pods(plane, component)}
+
+
+def secret(plane: ControlPlane) -> dict[str, str]:
+    found = plane.call("GET", f"/api/v1/namespaces/{PLACE}/secrets/cv-job-informer-api-credentials")
+    return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
+
+
+def settings(plane: ControlPlane, workload: str = "deployments/cv-job-informer") -> dict[str, str]:
+    """What the pods of a workload get from its ConfigMap."""
+    found = plane.call("GET", f"/apis/apps/v1/namespaces/{PLACE}/{workload}")
+    (source,) = found["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+    data: dict[str, str] = plane.call("GET", f"/api/v1/namespaces/{PLACE}/configmaps/{source['configMapRef']['name']}")[
+        "data"
+    ]
+    return data
+
+
+def test_a_deploy_makes_everything_and_a_second_one_changes_nothing(
+    scheduled_plane: ControlPlane, deployer: Deployer
+) -> None:
+    said = deployer.deploy()
+    first = everything(scheduled_plane)
+    assert names(first) == INFORMER | DISCOVERY | {SECRET}
+    assert secret(scheduled_plane) == {"api-server": "cv.example.com", "api-token": "token-1"}
+    assert "Deployment cv-job-informer: 2 of 2 ready, cv-job-informer:0.1.0" in said
+    assert "DaemonSet cv-interface-discovery: 3 of 3 ready" in said
+    assert "just logs" in said
+    running = uids(scheduled_plane, "informer") | uids(scheduled_plane, "interface-discovery")
+    assert len(running) == 5
+
+    deployer.deploy()
+    second = everything(scheduled_plane)
+    # Statuses come and go by themselves; a write of ours would be a new generation, or a new version of what has none.
+    assert {identity(item) for item in second} == {identity(item) for item in first}
+    assert uids(scheduled_plane, "informer") | uids(scheduled_plane, "interface-discovery") == running
+
+
+def identity(item: Object) -> tuple[str, ...]:
+    meta = item["metadata"]
+    version = str(meta.get("generation") or meta["resourceVersion"])
+    return (item["kind"], meta["name"], meta["uid"], version, str(meta["labels"]))
+
+
+def test_replicas_are_on_two_nodes_and_discovery_on_all(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+    for location in ("dc1", "dc2"):  # after a rollout too
+        deployer.deploy(LOCATION=location)
+        places = [pod["spec"]["nodeName"] for pod in pods(scheduled_plane, "informer")]
+        assert sorted(places) == ["cp-0", "worker-0"]  # one where it is preferred; none tolerates worker-1's taints
+    assert {pod["spec"]["nodeName"] for pod in pods(scheduled_plane, "interface-discovery")} == set(NODES)
+
+
+def test_changed_settings_replace_the_pods_that_read_them(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+    deployer.deploy()
+    informers, discovery = uids(scheduled_plane, "informer"), uids(scheduled_plane, "interface-discovery")
+    deployer.deploy("LOCATION=a # b = 'c'", "JOBCONFIG_MODE=Node", "NAMESPACE=team-a, team-b")
+    assert settings(scheduled_plane) == {
+        "LOCATION": "a # b = 'c'",
+        "JOBCONFIG_MODE": "node",
+        "NAMESPACE": "team-a, team-b",
+        "NODECONFIG_MODE": "discovery",
+    }
+    assert not uids(scheduled_plane, "informer") & informers
+    assert uids(scheduled_plane, "interface-discovery") == discovery
+    assert names(everything(scheduled_plane)) == INFORMER | DISCOVERY | {SECRET}
+    assert len([item for item in everything(scheduled_plane) if item["kind"] == "ConfigMap"]) == 2
+
+    informers = uids(scheduled_plane, "informer")
+    deployer.deploy("LOCATION=a # b = 'c'", "JOBCONFIG_MODE=Node", "NAMESPACE=team-a, team-b", "DISCOVERY_INTERVAL=5m")
+    assert settings(scheduled_plane, "daemonsets/cv-interface-discovery")["DISCOVERY_INTERVAL"] == "5m"
+    assert not uids(scheduled_plane, "interface-discovery") & discovery
+    assert uids(scheduled_plane, "informer") == informers
+
+
+def test_a_new_token_goes_in_without_a_restart_and_a_new_server_with_one(
+    scheduled_plane: ControlPlane, deployer: Deployer
+) -> None:
+    deployer.deploy()
+    informers = uids(scheduled_plane, "informer")
+    token = deployer.folder / "token"
+    token.write_text("token-2\n")
+    deployer.deploy(API_TOKEN="", API_TOKEN_FILE=str(token))
+    assert secret(scheduled_plane)["api-token"] == "token-2"
+    assert uids(scheduled_plane, "informer") == informers
+    deployer.deploy("API_SERVER=other.example.com:8443")
+    assert secret(scheduled_plane) == {"api-server": "other.example.com:8443", "api-token": "token-1"}
+    assert not uids(scheduled_plane, "informer") & informers
+
+
+def test_the_token_is_in_no_argument_file_annotation_or_output(
+    scheduled_plane: ControlPlane, deployer: Deployer
+) -> None:
+    token = "not-to-be-seen"
+    encoded = base64.b64encode(token.encode()).decode()
+    said = deployer.deploy(API_TOKEN=token)
+    calls = deployer.seen.read_text()
+    assert "apply --server-side" in calls
+    written = [file.read_text() for file in (deployer.folder / "project/dist").rglob("*") if file.is_file()]
+    assert written
+    for text in (said, calls, *written):
+        assert token not in text
+        assert encoded not in text
+    assert secret(scheduled_plane)["api-token"] == token
+    held = [item for item in everything(scheduled_plane) if encoded in str(item) or token in str(item)]
+    assert names(held) == {SECRET}
+    assert "annotations" not in held[0]["metadata"]
+    refused = deployer("deploy", f"API_TOKEN={token}", API_SERVER="cv", LOCATION="dc1")
+    assert refused.returncode == 2
+    assert "API_TOKEN must come from the environment" in refused.stderr
+    assert token not in refused.stderr
+
+
+def test_every_source_of_node_inventory_and_back(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+    deployer.deploy()
+    state = f"/apis/cloudvision.arista.io/v1/namespaces/{PLACE}/nodeinterfacestates"
+    labels = {"app": "cv-job-informer", "app.kubernetes.io/name": "cvji"}
+    body = {"apiVersion": "cloudvision.arista.io/v1", "kind": "NodeInterfaceState"}
+    scheduled_plane.call("POST", state, {**body, "metadata": {"name": "cp-0", "labels": labels}})
+    deployer.deploy(NODECONFIG_MODE="sriovoperator")
+    assert names(everything(scheduled_plane)) == INFORMER | SRIOV | {SECRET, CRD}
+    assert settings(scheduled_plane)["NODECONFIG_MODE"] == "sriovoperator"
+    assert pods(scheduled_plane, "interface-discovery") == []
+    assert scheduled_plane.call("GET", state)["items"] == []
+    deployer.deploy(NODECONFIG_MODE="disabled")
+    assert names(everything(scheduled_plane)) == INFORMER | {SECRET, CRD}
+    assert settings(scheduled_plane)["NODECONFIG_MODE"] == "disabled"
+    deployer.deploy(UNPRIVILEGED_DISCOVERY="yes")
+    assert names(everything(scheduled_plane)) == INFORMER | DISCOVERY | {SECRET}
+    (container,) = pods(scheduled_plane, "interface-discovery")[0]["spec"]["containers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    deployer.deploy()
+    (container,) = pods(scheduled_plane, "interface-discovery")[0]["spec"]["containers"]
+    assert container["securityContext"] == {"privileged": True, "readOnlyRootFilesystem": True}
+
+
+def test_without_discovery_the_pods_pass_the_restricted_level(
+    scheduled_plane: ControlPlane, deployer: Deployer
+) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    scheduled_plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": PLACE, "labels": labels}})
+    deployer.deploy(NODECONFIG_MODE="disabled")
+    namespace = scheduled_plane.call("GET", f"/api/v1/namespaces/{PLACE}")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert len(pods(scheduled_plane, "informer")) == 2
+
+
+def test_more_kinds_of_jobs_may_be_read(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+    from tests.cluster.crds import crd
+
+    scheduled_plane.install_crds([crd("example.com", "v1", "Training", "trainingz")])
+    deployer.deploy(JOB_KINDS="example.com/Training")
+    role = scheduled_plane.call("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/cv-job-informer-kinds")
+    assert role["rules"] == [{"apiGroups": ["example.com"], "resources": ["trainingz"], "verbs": ["list", "watch"]}]
+    assert settings(scheduled_plane)["JOB_KINDS"] == "example.com/Training"
+    deployer.deploy()
+    assert names(everything(scheduled_plane)) == INFORMER | DISCOVERY | {SECRET}
+
+
+def test_delete_leaves_nothing_and_the_crd_until_asked(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+    deployer.deploy()
+    left_by_the_program(scheduled_plane)
+    done = deployer("delete")
+    assert done.returncode == 0, done.stderr
+    assert names(everything(scheduled_plane)) == {CRD}
+    assert scheduled_plane.request("GET", f"/api/v1/namespaces/{PLACE}").status == 404
+    assert "crd=true" in done.stdout
+    done = deployer("delete", "crd=true")
+    assert done.returncode == 0, done.stderr
+    assert everything(scheduled_plane) == []
+
+
+def left_by_the_program(plane: ControlPlane) -> None:
+    from cvji.kube import checkpoint, lease
+
+    lease_path = f"/apis/coordination.k8s.io/v1/namespaces/{PLACE}/leases"
+    plane.call("POST", lease_path, {"metadata": {"name": "cv-job-informer", "labels": lease.LABELS}})
+    path = f"/api/v1/namespaces/{PLACE}/configmaps"
+    plane.call("POST", path, {"metadata": {"name": "cv-job-informer-checkpoint-3", "labels": checkpoint.LABELS}})
+
+
+def test_delete_keeps_the_namespace_where_there_is_more_in_it(
+    scheduled_plane: ControlPlane, deployer: Deployer
+) -> None:
+    deployer.deploy()
+    left_by_the_program(scheduled_plane)
+    scheduled_plane.call("POST", f"/api/v1/namespaces/{PLACE}/secrets", {"metadata": {"name": "pull"}})
+    done = deployer("delete")
+    assert done.returncode == 0, done.stderr
+    assert "Namespace cloudvision stays, as there is more in it: secret/pull" in done.stdout
+    assert names(everything(scheduled_plane)) == {CRD, "Namespace/cloudvision"}
+
+
+def test_delete_keeps_a_namespace_that_was_there_before(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+    scheduled_plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": PLACE}})
+    deployer.deploy()
+    done = deployer("delete")
+    assert "it was there before" in done.stdout
+    assert scheduled_plane.request("GET", f"/api/v1/namespaces/{PLACE}").status == 200
+
+
+# --- refusals: one line, and nothing is changed -----------------------------------------------------------------------------
+
+
+def test_a_cluster_that_refuses_is_one_line_before_anything_is_changed(
+    scheduled_plane: ControlPlane, deployer: Deployer, tmp_path: Any
+) -> None:
+    from tests.e2e.kit import write_kubeconfig
+
+    token = scheduled_plane.token_for("default", "default")
+    authority = str(scheduled_plane.ca_file)
+    config = write_kubeconfig(
+        tmp_path, scheduled_plane.server, user={"token": token}, **{"certificate-authority": authority}
+    )
+    env = {"API_SERVER": "cv", "API_TOKEN": "x", "LOCATION": "dc1", "SKIP_BUILD": "1", "KUBECONFIG": str(config)}
+    done = deployer("deploy", **env)
+    assert done.returncode == 1
+    assert done.stderr.startswith("deploy: you may not create namespaces ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    done = deployer("delete", KUBECONFIG=str(config))
+    assert done.stderr.startswith("delete: you may not delete namespaces ")
+    away = write_kubeconfig(tmp_path, "https://127.0.0.1:9")
+    done = deployer("deploy", **{**env, "KUBECONFIG": str(away)})
+    assert done.returncode == 1
+    assert done.stderr.startswith("deploy: the cluster cannot be reached: ")
+    assert done.stderr.count("\n") == 1
+    assert everything(scheduled_plane) == []
+    assert scheduled_plane.request("GET", f"/api/v1/namespaces/{PLACE}").status == 404
+
+
+def test_a_kind_that_is_not_served_is_refused(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+    env = {"API_SERVER": "cv", "API_TOKEN": "x", "LOCATION": "dc1", "SKIP_BUILD": "1"}
+    done = deployer("deploy", "JOB_KINDS=example.org/Nothing", **env)
+    assert done.returncode == 1
+    assert done.stderr == "deploy: JOB_KINDS: the cluster does not serve example.org/Nothing: install its CRD first\n"
+    assert everything(scheduled_plane) == []
+
+
+def test_a_rollout_that_fails_says_why(deployer: Deployer, trouble: dict[str, Object]) -> None:
+    trouble["informer"] = {"reason": "ImagePullBackOff", "message": "Back-off pulling image cv-job-informer"}
+    env = {"API_SERVER": "cv", "API_TOKEN": "x", "LOCATION": "dc1", "SKIP_BUILD": "1", "ROLLOUT_TIMEOUT": "3s"}
+    done = deployer("deploy", **env)
+    assert done.returncode == 1
+    assert "ImagePullBackOff: Back-off pulling image cv-job-informer" in done.stderr
+    assert "deployment/cv-job-informer did not become ready within 3s" in done.stderr.splitlines()[-1]
+
+
+def test_a_node_that_is_down_is_passed_over(
+    scheduled_plane: ControlPlane, deployer: Deployer, trouble: dict[str, Object]
+) -> None:
+    node = "/api/v1/nodes/worker-1"
+    condition = {"type": "Ready", "status": "Unknown"}
+    scheduled_plane.call("PATCH", f"{node}/status", {"status": {"conditions": [condition]}})
+    trouble["discovery@worker-1"] = {"reason": "ContainerCreating"}
+    try:
+        said = deployer.deploy(ROLLOUT_TIMEOUT="5s")
+    finally:
+        scheduled_plane.call("PATCH", f"{node}/status", {"status": {"conditions": [{**condition, "status": "True"}]}})
+    assert "Nodes that are not ready are passed over; discovery begins there when they are: worker-1" in said
+    assert "DaemonSet cv-interface-discovery: 2 of 3 ready" in said
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------------
+
+
+def test_status_describe_and_restart(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+    done = deployer("status")
+    assert done.returncode == 1
+    assert done.stderr == "status: nothing of it runs in namespace cloudvision: `just deploy` makes one\n"
+    deployer.deploy()
+    left_by_the_program(scheduled_plane)
+    status = deployer("status").stdout
+    assert "cv-interface-discovery" in status
+    assert "Leader:" in status
+    assert "cv-interface-discovery" not in deployer("status", "COMPONENT=job").stdout
+    assert "cv-job-informer-" not in deployer("status", COMPONENT="node").stdout
+    assert deployer("status", COMPONENT="nodes").returncode == 2
+    described = deployer("describe", COMPONENT="job").stdout
+    assert "API_TOKEN_FILE" in described
+    assert "DaemonSet" not in described
+    informers, discovery = uids(scheduled_plane, "informer"), uids(scheduled_plane, "interface-discovery")
+    done = deployer("restart", COMPONENT="node")
+    assert done.returncode == 0, done.stderr
+    assert uids(scheduled_plane, "informer") == informers
+    assert not uids(scheduled_plane, "interface-discovery") & discovery
+    deployer("logs", "COMPONENT=job", "TAIL=5")
+    assert (
+        "logs -l app=cv-job-informer,app.kubernetes.io/component=informer --prefix --tail=5"
+        in deployer.seen.read_text()
+    )

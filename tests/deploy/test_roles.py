@@ -1,0 +1,382 @@
+"""The roles are what the program needs, and nothing beside: each workload with its service account's token alone.
+
+What it does with its role is its whole job, without one refusal; and with any verb of it taken away, there is one.
+"""
+
+import base64
+import copy
+import json
+import socket
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cvji.jobs.kinds import BUILT_IN
+from tests.cluster.controlplane import ControlPlane, wait_for
+from tests.deploy.conftest import PLACE, Deployer
+from tests.deploy.rendered import Object, one, render
+from tests.deploy.test_deploy import pods
+from tests.deploy.test_manifests import grants
+from tests.e2e.kit import QUICK, Cluster, Program, Stage, stamp, write_kubeconfig
+from tests.simulator.cloudvision import CloudVisionSimulator
+from tests.simulator.objects import ended, job, pod
+from tests.sysfs.trees import mlx5_host
+
+pytestmark = pytest.mark.cluster
+NODE = "cp-0"
+SETTINGS = {**QUICK, "LOCATION": "lab", "NODECONFIG_MODE": "discovery"}
+
+
+@pytest.fixture
+def team(scheduled_plane: ControlPlane) -> Iterator[str]:
+    """A namespace for jobs."""
+    name = scheduled_plane.create_namespace("team")
+    yield name
+    scheduled_plane.call("DELETE", f"/api/v1/namespaces/{name}/pods?gracePeriodSeconds=0")
+    scheduled_plane.call("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def stage(scheduled_plane: ControlPlane, cloudvision: CloudVisionSimulator, tmp_path: Path) -> Iterator[Stage]:
+    """The cluster as its administrator reaches it, for making jobs; and programs that end with the test."""
+    headers = {"Authorization": f"Bearer {scheduled_plane.admin_token}"}
+    authority = str(scheduled_plane.ca_file)
+    cluster = Cluster(scheduled_plane.server, scheduled_plane.kubeconfig, ca_certs=authority, headers=headers)
+    found = Stage(cluster, cloudvision, tmp_path)
+    yield found
+    found.close()
+    cluster.close()
+
+
+@pytest.fixture
+def cloudvision() -> Iterator[CloudVisionSimulator]:
+    with CloudVisionSimulator() as simulator:
+        yield simulator
+
+
+def kubeconfig(plane: ControlPlane, folder: Path, namespace: str, account: str) -> str:
+    """Credentials with this service account's token and nothing else."""
+    folder.mkdir(exist_ok=True)
+    user = {"token": plane.token_for(namespace, account)}
+    authority = {"certificate-authority": str(plane.ca_file)}
+    return str(write_kubeconfig(folder, plane.server, user, **authority))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+# --- sufficient -------------------------------------------------------------------------------------------------------------
+
+
+class Container:
+    """A deployed pod's container as a process: with its arguments, environment, files and token, as the kubelet would."""
+
+    def __init__(self, plane: ControlPlane, stage: Stage, deployed: Object) -> None:
+        spec = deployed["spec"]
+        (container,) = spec["containers"]
+        name = deployed["metadata"]["name"]
+        folder = stage.folder / name
+        self.port = free_port()
+        resources = f"/api/v1/namespaces/{PLACE}"
+        env: dict[str, str] = {}
+        for source in container["envFrom"]:
+            env |= plane.call("GET", f"{resources}/configmaps/{source['configMapRef']['name']}")["data"]
+        secrets = f"{resources}/secrets/cv-job-informer-api-credentials"
+        credentials = {key: base64.b64decode(value) for key, value in plane.call("GET", secrets)["data"].items()}
+        fields = {"metadata.name": name, "metadata.namespace": PLACE, "spec.nodeName": spec["nodeName"]}
+        fields["status.podIP"] = "127.0.0.1"
+        for variable in container["env"]:
+            value, source = variable.get("value", ""), variable.get("valueFrom", {})
+            if "fieldRef" in source:
+                value = fields[source["fieldRef"]["fieldPath"]]
+            elif "secretKeyRef" in source:
+                assert secrets.endswith(source["secretKeyRef"]["name"])
+                value = credentials[source["secretKeyRef"]["key"]].decode()
+            env[variable["name"]] = value
+        env["KUBECONFIG"] = kubeconfig(plane, folder, PLACE, spec["serviceAccountName"])
+        env["HEALTH_ADDRESS"] = f"127.0.0.1:{self.port}"
+        for mount in container["volumeMounts"]:
+            here = folder / mount["name"]
+            if mount["name"] == "credentials":
+                here.mkdir()
+                for key, content in credentials.items():
+                    (here / key).write_bytes(content)
+            elif mount["name"] == "sys":
+                env["NETLINK"] = "no"  # the tree below is not this kernel's
+                mlx5_host(here)
+            env = {key: value.replace(mount["mountPath"], str(here)) for key, value in env.items()}
+        self.program = Program(*container["args"], env=env, folder=stage.folder)
+        stage.programs.append(self.program)
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def macs(number: int) -> str:
+    return f"02:00:00:00:03:{number:02x}"
+
+
+def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
+    scheduled_plane: ControlPlane, deployer: Deployer, stage: Stage, team: str, audit_log: Path
+) -> None:
+    simulator = stage.cloudvision
+    cloudvision = {"API_SERVER": simulator.address, "API_TOKEN": simulator.token, "API_CA_FILE": str(simulator.ca_file)}
+    deployer.deploy(**cloudvision, LOCATION="lab", **QUICK)
+    begun = audit_log.stat().st_size
+    informers = [Container(scheduled_plane, stage, item) for item in pods(scheduled_plane, "informer")]
+    discovery = pods(scheduled_plane, "interface-discovery")[0]
+    discoverer = Container(scheduled_plane, stage, discovery)
+    for container in (*informers, discoverer):
+        container.program.wait_for(container.ready, timeout=60)
+
+    node = discovery["spec"]["nodeName"]
+    simulator.wait_for(lambda: node in simulator.nodes, timeout=60)
+    made = {}
+    for number, kind in enumerate(BUILT_IN):
+        name = f"job-{number}"
+        made[name] = stage.cluster.create(job(kind.group, kind.kind, name, team))
+        stage.cluster.run_pod(pod(f"{name}-0", made[name], macs(number), namespace=team))
+    for number in range(len(BUILT_IN)):
+        (entry,) = stage.wait_for_states(f"job-{number}", "RUNNING", timeout=60)
+        assert entry["interfaces"]["values"] == [macs(number)]
+    for number, kind in enumerate(BUILT_IN):
+        status = ended(kind.group, kind.kind, "FAILED", stamp(-5), stamp())
+        assert status
+        stage.cluster.set_status(made[f"job-{number}"], status)
+        stage.wait_for_states(f"job-{number}", "RUNNING", "FAILED", timeout=60)
+
+    for container in (*informers, discoverer):
+        assert container.program.stop(40) == 0
+        assert "HTTP 403" not in container.program.log
+    assert simulator.rejected == []
+    everything_used(scheduled_plane, audit_log, begun)
+
+
+def everything_used(plane: ControlPlane, audit_log: Path, begun: int) -> None:
+    """Every verb on every resource that is granted was asked for, and none was refused."""
+    with audit_log.open() as log:
+        log.seek(begun)
+        entries = [json.loads(line) for line in log if line.endswith("\n")]
+    for account, cluster_roles, roles in (
+        ("cv-job-informer", ["cv-job-informer"], ["cv-job-informer", "cv-job-informer-node-states"]),
+        ("cv-interface-discovery", ["cv-interface-discovery"], ["cv-interface-discovery"]),
+    ):
+        user = f"system:serviceaccount:{PLACE}:{account}"
+        own = [entry for entry in entries if entry["user"]["username"] == user]
+        refused = [entry for entry in own if entry["annotations"]["authorization.k8s.io/decision"] != "allow"]
+        assert refused == []
+        used = {
+            (
+                item.get("apiGroup", ""),
+                "/".join(filter(None, (item["resource"], item.get("subresource")))),
+                entry["verb"],
+            )
+            for entry in own
+            if (item := entry.get("objectRef"))
+        }
+        base = "/apis/rbac.authorization.k8s.io/v1"
+        paths = [f"{base}/clusterroles/{name}" for name in cluster_roles]
+        paths += [f"{base}/namespaces/{PLACE}/roles/{name}" for name in roles]
+        granted = {grant[:3] for path in paths for grant in grants(plane.call("GET", path))}
+        # An apply that makes the object is authorized as `create` too and written down as `patch`.
+        granted -= {("cloudvision.arista.io", "nodeinterfacestates", "create")}
+        assert used == granted
+
+
+# --- tight ------------------------------------------------------------------------------------------------------------------
+
+
+class Account:
+    """A service account in a namespace of its own, with copies of the manifests' roles that lack something."""
+
+    def __init__(self, plane: ControlPlane, objects: list[Object], name: str, lacks: set[tuple[str, str, str]]) -> None:
+        """`lacks` are (role, resource, verb); an empty resource is any."""
+        self._plane = plane
+        self.name = name
+        self.namespace = plane.create_namespace("tight")
+        plane.call("POST", f"/api/v1/namespaces/{self.namespace}/serviceaccounts", {"metadata": {"name": name}})
+        self._made: list[str] = []
+        for binding in objects:
+            if "roleRef" in binding and binding["subjects"][0]["name"] == name:
+                role = one(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"])
+                self._create(without(role, lacks))
+                self._create(binding)
+
+    def _create(self, original: Object) -> None:
+        made = copy.deepcopy(original)
+        plural = f"{made['kind'].lower()}s"
+        base = "/apis/rbac.authorization.k8s.io/v1"
+        if made["kind"].startswith("Cluster"):
+            made["metadata"]["name"] += f"-{self.namespace}"
+            if "roleRef" in made:
+                made["roleRef"]["name"] += f"-{self.namespace}"
+        else:
+            base += f"/namespaces/{self.namespace}"
+            made["metadata"]["namespace"] = self.namespace
+        for subject in made.get("subjects", []):
+            subject["namespace"] = self.namespace
+        made["metadata"]["labels"] = {"test": "tight"}
+        self._plane.call("POST", f"{base}/{plural}", made)
+        self._made.append(f"{base}/{plural}/{made['metadata']['name']}")
+
+    def remove(self) -> None:
+        for path in self._made:
+            self._plane.call("DELETE", path)
+        self._plane.call("DELETE", f"/api/v1/namespaces/{self.namespace}")
+
+
+Lacking = Callable[..., Account]
+
+
+@pytest.fixture(scope="module")
+def own_crd(scheduled_plane: ControlPlane, objects: list[Object]) -> Iterator[Object]:
+    crd = one(objects, "CustomResourceDefinition", "nodeinterfacestates.cloudvision.arista.io")
+    scheduled_plane.install_crds([crd])
+    yield crd
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+    scheduled_plane.call("DELETE", path)
+    wait_for("the CRD to end", lambda: scheduled_plane.request("GET", path).status == 404)
+
+
+@pytest.fixture
+def lacking(scheduled_plane: ControlPlane, objects: list[Object], own_crd: Object) -> Iterator[Lacking]:
+    """Makes accounts, where the CRD is that their roles are about, and removes them."""
+    assert own_crd
+    made = []
+
+    def make(name: str, *lacks: tuple[str, str, str]) -> Account:
+        made.append(Account(scheduled_plane, objects, name, set(lacks)))
+        return made[-1]
+
+    yield make
+    for account in made:
+        account.remove()
+
+
+def without(role: Object, lacks: set[tuple[str, str, str]]) -> Object:
+    """The role, but for those verbs on those resources; one rule each, as `resources` share their verbs."""
+    found = copy.deepcopy(role)
+    found["rules"] = [
+        {**rule, "resources": [resource], "verbs": verbs}
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        if (
+            verbs := [
+                verb
+                for verb in rule["verbs"]
+                if not lacks & {(name_of(role), resource, verb), (name_of(role), "", verb)}
+            ]
+        )
+    ]
+    return found
+
+
+def name_of(role: Object) -> str:
+    return f"{role['kind']}/{role['metadata']['name']}"
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    return render(tmp_path_factory.mktemp("rendered"))
+
+
+def credentials_of(plane: ControlPlane, stage: Stage, account: Account) -> str:
+    return kubeconfig(plane, stage.folder / account.namespace, account.namespace, account.name)
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+def test_without_a_verb_on_what_it_reads_the_informer_is_refused_each_resource(
+    verb: str, scheduled_plane: ControlPlane, stage: Stage, objects: list[Object], lacking: Lacking
+) -> None:
+    role = "ClusterRole/cv-job-informer"
+    resources = {grant[:2] for grant in grants(one(objects, *role.split("/")))}
+    account = lacking("cv-job-informer", (role, "", verb))
+    env = {**SETTINGS, "KUBECONFIG": credentials_of(scheduled_plane, stage, account)}
+    program = Program("informer", "--dry-run", env=env, folder=stage.folder)
+    stage.programs.append(program)
+    for group, plural in sorted(resources):
+        program.wait_for_log(f'cannot {verb} resource "{plural}" in API group "{group}"', timeout=60)
+
+
+INFORMER_WRITES = [
+    ("Role/cv-job-informer", "leases", "create"),
+    ("Role/cv-job-informer", "leases", "get"),
+    ("Role/cv-job-informer", "leases", "update"),
+    ("Role/cv-job-informer", "configmaps", "create"),
+    ("Role/cv-job-informer", "configmaps", "get"),
+    ("Role/cv-job-informer", "configmaps", "update"),
+    ("Role/cv-job-informer-node-states", "nodeinterfacestates", "list"),
+    ("Role/cv-job-informer-node-states", "nodeinterfacestates", "watch"),
+]
+DISCOVERY_VERBS = [
+    ("ClusterRole/cv-interface-discovery", "nodes", "get"),
+    ("Role/cv-interface-discovery", "nodeinterfacestates", "create"),
+    ("Role/cv-interface-discovery", "nodeinterfacestates", "get"),
+    ("Role/cv-interface-discovery", "nodeinterfacestates", "patch"),
+    ("Role/cv-interface-discovery", "nodeinterfacestates/status", "patch"),
+]
+
+
+def test_every_verb_of_every_role_is_taken_away_below(objects: list[Object]) -> None:
+    taken = {*INFORMER_WRITES, *DISCOVERY_VERBS}
+    granted = {
+        (name_of(role), resource, verb)
+        for role in objects
+        if role["kind"] in ("Role", "ClusterRole") and name_of(role) != "ClusterRole/cv-job-informer"
+        for _, resource, verb, _ in grants(role)
+    }
+    assert granted == taken
+
+
+@pytest.mark.parametrize("lacks", INFORMER_WRITES, ids=lambda lacks: "-".join(lacks).replace("/", "-"))
+def test_without_a_verb_on_what_it_writes_the_informer_is_refused(
+    lacks: tuple[str, str, str], scheduled_plane: ControlPlane, stage: Stage, team: str, lacking: Lacking
+) -> None:
+    account = lacking("cv-job-informer", lacks)
+    env = {
+        **SETTINGS,
+        "KUBECONFIG": credentials_of(scheduled_plane, stage, account),
+        "STATE_NAMESPACE": account.namespace,
+        "LEADER_ELECT": "true",
+        "NAMESPACE": f"{team},none",
+    }
+    program = Program("informer", "--dry-run", env=env, folder=stage.folder)
+    stage.programs.append(program)
+    _, resource, verb = lacks
+    refusal = f'cannot {verb} resource "{resource}"'
+
+    def said(state: str) -> bool:
+        return refusal in program.log or f'"JOB_STATE_{state}"' in program.out.read_text()
+
+    made = stage.cluster.create(job("batch", "Job", "trial", team))
+    stage.cluster.run_pod(pod("trial-0", made, macs(1), namespace=team))
+    program.wait_for(lambda: said("RUNNING"), timeout=60)
+    stage.cluster.set_status(made, ended("batch", "Job", "FAILED", stamp(-5), stamp()) or {})
+    program.wait_for(lambda: said("FAILED"), timeout=60)
+    program.wait_for_log(refusal, timeout=30)
+
+
+@pytest.mark.parametrize("lacks", DISCOVERY_VERBS, ids=lambda lacks: "-".join(lacks).replace("/", "-"))
+def test_without_a_verb_discovery_is_refused(
+    lacks: tuple[str, str, str], scheduled_plane: ControlPlane, stage: Stage, lacking: Lacking
+) -> None:
+    account = lacking("cv-interface-discovery", lacks)
+    env = {
+        "KUBECONFIG": credentials_of(scheduled_plane, stage, account),
+        "STATE_NAMESPACE": account.namespace,
+        "NODE_NAME": NODE,
+        "SYSFS_ROOT": str(mlx5_host(stage.folder / "sys").root),
+    }
+    program = Program("discover", env=env, folder=stage.folder)
+    stage.programs.append(program)
+    program.wait_for_log(f'cannot {lacks[2]} resource "{lacks[1]}"', timeout=60)
