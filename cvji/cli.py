@@ -366,9 +366,7 @@ def nodeconfig_delete(
     """Remove nodes from CloudVision."""
     from cvji import tenant as command
 
-    if not all(name.strip() for name in node):
-        raise SettingsError("node: must not be empty")
-    requests = command.removals(name.strip() for name in node)
+    requests = command.removals(node)
     _send(requests, api_server, api_token_file, api_ca_file, insecure, timeout, output, dry_run=dry_run)
 
 
@@ -402,6 +400,9 @@ def _send(
     from cvji.cloudvision.send import CloudVisionClient
 
     as_json = _one_of(LogFormat, output, "--output") is LogFormat.JSON
+    seconds = _duration(timeout, "--timeout")
+    if seconds <= 0:
+        raise SettingsError(f"--timeout is {timeout!r}: it must be more than 0")
     if dry_run:
         raise typer.Exit(command.print_requests(requests, sys.stdout))
     token = _token()
@@ -412,7 +413,7 @@ def _send(
         api_token_file=token_file,
         api_ca_file=ca_file,
         insecure=insecure,
-        timeout=_duration(timeout, "--timeout"),
+        timeout=seconds,
     ) as client:
         code = command.deliver(client, requests, sys.stdout, as_json=as_json)
     raise typer.Exit(code)

@@ -8,13 +8,14 @@ from typing import TextIO, TypeVar
 
 import msgspec
 
-from cvji.cloudvision.payloads import Request, delete_node
+from cvji.cloudvision.payloads import Request
 from cvji.cloudvision.send import (
     CloudVisionClient,
     DeliveryError,
     InvalidReportError,
     NodeInterface,
     job_request,
+    node_removal,
     node_request,
 )
 from cvji.settings import SettingsError
@@ -88,8 +89,8 @@ def node_requests(found: Iterable[NodeDocument], location: str) -> list[Request]
 
 
 def removals(nodes: Iterable[str]) -> list[Request]:
-    """The calls that remove nodes."""
-    return [delete_node(node) for node in nodes]
+    """The calls that remove nodes. Raises SettingsError."""
+    return _each(nodes, node_removal)
 
 
 def _each(found: Iterable[T], make: Callable[[T], Request]) -> list[Request]:

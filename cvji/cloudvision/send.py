@@ -6,8 +6,10 @@ The same payloads, TLS, token, proxy and retry rules as the informer's, with the
 import ipaddress
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -108,10 +110,23 @@ def node_request(*, node: str, location: str, interfaces: Iterable[NodeInterface
     return post_node(node_config(report, location=_text("location", location)))
 
 
+# What would break lines or colours where it is printed, and halves of characters, which have no encoding.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def _text(field: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        raise InvalidReportError(field, f"must be text, not {type(value).__name__}")
+    if not value.strip():
         raise InvalidReportError(field, "must not be empty")
+    if _CONTROL.search(value.strip()):
+        raise InvalidReportError(field, f"{value[:64]!r} holds control characters or is not valid text")
     return value.strip()
+
+
+def node_removal(node: str) -> Request:
+    """The call that removes one node. Raises InvalidReportError."""
+    return delete_node(_text("node", node))
 
 
 def _strings(field: str, values: Iterable[str] | None) -> list[str]:
@@ -149,9 +164,10 @@ def _time(field: str, value: Time, default: datetime) -> datetime:
         found = value if isinstance(value, datetime) else datetime.fromisoformat(value.strip())
     except (ValueError, AttributeError):
         found = None
-    if found is None or found.tzinfo is None:
-        raise InvalidReportError(field, f"{value!r} is not a time such as 2026-01-31T12:00:00Z, zone included")
-    return found.astimezone(UTC)
+    if found is not None and found.tzinfo is not None:
+        with suppress(OverflowError):  # the first and last hours of the calendar are not in every zone
+            return found.astimezone(UTC)
+    raise InvalidReportError(field, f"{value!r} is not a time such as 2026-01-31T12:00:00Z, zone included")
 
 
 class CloudVisionClient:
@@ -172,8 +188,10 @@ class CloudVisionClient:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """`timeout` is seconds for each delivery with its retries. Raises settings.SettingsError."""
+        if timeout <= 0:
+            raise SettingsError(f"timeout is {timeout:g} s: it must be more than 0")
         server = CloudVision(host_port(api_server, "API_SERVER"), api_ca_file, insecure)
-        self._client = Client(server, Token(api_token, api_token_file), connections=1, timeout=min(timeout, 30.0))
+        self._client = Client(server, Token(api_token, api_token_file), connections=1)
         self._timeout = timeout
         self._pause = pause
 
@@ -223,14 +241,14 @@ class CloudVisionClient:
 
     def delete_nodeconfig(self, node: str) -> int:
         """Remove one node."""
-        return self.deliver(delete_node(_text("node", node)))
+        return self.deliver(node_removal(node))
 
     def deliver(self, request: Request) -> int:
         """Send one request, again while CloudVision is away or busy. Raises DeliveryError."""
         deadline = time.monotonic() + self._timeout
         attempts = 0
         while True:
-            answer = self._client.send(request)
+            answer = self._client.send(request, within=max(deadline - time.monotonic(), 0.1))
             attempts += 1
             if answer.verdict is Verdict.DELIVERED:
                 return attempts

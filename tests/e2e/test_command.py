@@ -128,12 +128,12 @@ def test_the_token_is_nowhere_to_be_seen(simulated: Stage) -> None:
 
 @pytest.mark.parametrize("skipped", [False, True])
 def test_proxies_by_environment(simulated: Stage, skipped: bool) -> None:
-    with ConnectProxy("user", "pr0xy-pass") as proxy:
+    with ConnectProxy("user", "pr0xy-p@ss") as proxy:
         no_proxy = "127.0.0.1" if skipped else ""
-        url = f"http://user:pr0xy-pass@{proxy.address}"
+        url = f"http://user:pr0xy-p%40ss@{proxy.address}"
         program = simulated.informer(HTTPS_PROXY=url, NO_PROXY=no_proxy)
         made = simulated.cluster.create(job("ray.io", "RayJob", "a"))
         simulated.cluster.run_pod(pod("a-0", made, "02:00:00:00:00:01"))
         simulated.wait_for_states("a", "RUNNING")
         assert (proxy.tunnels == 0) == skipped
-        assert "pr0xy-pass" not in program.log
+        assert "pr0xy" not in program.log

@@ -1,8 +1,11 @@
 """Reports by hand: `cvji jobconfig send`, `cvji nodeconfig send|delete` and the Python calls."""
 
+import inspect
 import json
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from cvji.cloudvision import (
     send_jobconfig,
     send_nodeconfig,
 )
-from tests.e2e.kit import EXECUTABLE
+from tests.e2e.kit import EXECUTABLE, Program
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.server import Fault
 
@@ -116,7 +119,11 @@ GOOD = ["jobconfig", "send", "--id", "1", "--state", "RUNNING", "--interface", M
         ([*GOOD, "--start-time", "noon"], None, "start_time: 'noon' is not a time"),
         ([*GOOD, "--start-time", "2026-01-02T00:00:00"], None, "start_time: '2026-01-02T00:00:00' is not a time"),
         ([*GOOD, "--location", " "], None, "location: must not be empty"),
+        ([*GOOD, "--start-time", "0001-01-01T00:00:00+14:00"], None, "start_time: '0001-01-01T00:00:00+14:00'"),
+        ([*GOOD, "--name", "a\nb"], None, "name: 'a\\nb' holds control characters"),
+        ([*GOOD, "--name", "\udcff"], None, "name: '\\udcff' holds control characters or is not valid text"),
         ([*GOOD, "--timeout", "x"], None, "--timeout: 'x' is not a duration"),
+        ([*GOOD, "--timeout", "0"], None, "--timeout is '0': it must be more than 0"),
         ([*GOOD, "-o", "xml"], None, "--output is 'xml': it must be one of text, json"),
         ([*GOOD, "-f", "-"], None, "give flags or a JSON document, not both"),
         (["jobconfig", "send"], "", "stdin: Input data was truncated"),
@@ -141,6 +148,7 @@ GOOD = ["jobconfig", "send", "--id", "1", "--state", "RUNNING", "--interface", M
             "is not an IP address",
         ),
         (["nodeconfig", "delete", ""], None, "node: must not be empty"),
+        (["nodeconfig", "delete", "\udcff"], None, "node: '\\udcff' holds"),
         (["nodeconfig", "delete"], None, "Missing argument"),
     ],
 )
@@ -153,6 +161,61 @@ def test_bad_input_is_one_line_exit_2_and_nothing_sent(
     assert err.count("\n") == 1
     assert says in err
     assert cloudvision.requests == []
+
+
+@pytest.mark.parametrize("proxy", ["socks5://proxy:1", "http://user:pr0xy@proxy:x", "http://user:pr0xy%E2%82%AC@proxy"])
+def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(
+    cloudvision: CloudVisionSimulator, proxy: str
+) -> None:
+    code, _, err = cvji(cloudvision, *GOOD, HTTPS_PROXY=proxy)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("cvji: HTTPS_PROXY cannot be used: ")
+    assert "pr0xy" not in err
+
+
+def test_a_list_goes_on_after_one_that_is_not_delivered(cloudvision: CloudVisionSimulator) -> None:
+    jobs = [{"id": str(n), "name": f"job-{n}", "state": "RUNNING", "interfaces": MACS} for n in range(3)]
+    cloudvision.faults.append(Fault(400, b'{"message":"not this one"}'))
+    code, out, err = cvji(cloudvision, "jobconfig", "send", "-o", "json", stdin=jobs)
+    assert code == 1
+    assert set(cloudvision.jobs) == {"1", "2"}
+    outcomes = [json.loads(line) for line in out.splitlines()]
+    assert [outcome["delivered"] for outcome in outcomes] == [False, True, True]
+    assert outcomes[0]["status"] == 400
+    assert outcomes[0]["reason"] == "job job-0 (0) RUNNING: HTTP 400: not this one"
+    assert err == f"cvji: not delivered: {outcomes[0]['reason']}\n"
+
+
+def test_the_timeout_covers_every_attempt(cloudvision: CloudVisionSimulator) -> None:
+    cloudvision.delay = 5.0
+    began = time.monotonic()
+    code, _, err = cvji(cloudvision, *GOOD, "--timeout", "1.5s")
+    assert code == 1
+    assert "no answer" in err
+    assert time.monotonic() - began < 4.5  # less than one answer takes
+
+
+def test_no_token_is_seen_in_a_list_of_processes(cloudvision: CloudVisionSimulator, tmp_path: Path) -> None:
+    """While a send waits for its answer, by either way to give it one."""
+    cloudvision.delay = 2.0
+    file = tmp_path / "token"
+    file.write_text(cloudvision.token)
+    for given in ({"API_TOKEN": cloudvision.token}, {"API_TOKEN_FILE": str(file)}):
+        server = {"API_SERVER": cloudvision.address, "API_CA_FILE": str(cloudvision.ca_file), "LOCATION": "lab"}
+        taken = len(cloudvision.requests)
+        with Program(*GOOD, env=server | given, folder=tmp_path) as sends:
+            sends.wait_for(lambda: connected(cloudvision))
+            shown = Path(f"/proc/{sends.process.pid}/cmdline").read_bytes()
+            assert b"jobconfig" in shown
+            assert cloudvision.token.encode() not in shown
+            assert len(cloudvision.requests) == taken  # it was still waiting
+            assert sends.process.wait(30) == 0
+            assert cloudvision.token not in sends.log + sends.out.read_text()
+
+
+def connected(cloudvision: CloudVisionSimulator) -> bool:
+    with cloudvision.lock:
+        return bool(cloudvision._live)
 
 
 def test_500_twice_then_taken(cloudvision: CloudVisionSimulator) -> None:
@@ -212,6 +275,44 @@ def test_the_call_as_integrators_make_it(cloudvision: CloudVisionSimulator, capl
     assert send_nodeconfig(**server, node="n", location="lab", interfaces=[NodeInterface("e", MACS[0])]) is True
     assert delete_nodeconfig(**server, node="n") is True
     assert cloudvision.nodes == {}
+
+
+def test_the_calls_signatures_are_what_integrators_rely_on() -> None:
+    names = [
+        "api_server",
+        "api_token",
+        "job_id",
+        "job_name",
+        "location",
+        "job_state",
+        "start_time",
+        "end_time",
+        "nodes",
+        "interfaces",
+    ]
+    signature = inspect.signature(send_jobconfig)
+    assert list(signature.parameters)[:12] == [*names, "jobconfig_mode", "isTenantJob"]
+    assert signature.parameters["jobconfig_mode"].default == "interface"
+    assert signature.parameters["isTenantJob"].default is False
+    assert all(part.kind is part.POSITIONAL_OR_KEYWORD for part in list(signature.parameters.values())[:12])
+    assert {inspect.signature(call).return_annotation for call in CALLS} == {bool}
+
+
+CALLS = (send_jobconfig, send_nodeconfig, delete_nodeconfig)
+EXAMPLE = Path(__file__).parents[1] / "examples/scheduler.py"
+
+
+def test_the_example_for_schedulers_runs_and_the_readme_shows_it(cloudvision: CloudVisionSimulator) -> None:
+    env = {"API_SERVER": cloudvision.address, "API_TOKEN": cloudvision.token, "API_CA_FILE": str(cloudvision.ca_file)}
+    done = subprocess.run([sys.executable, EXAMPLE], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    (states,) = ([entry["state"][10:] for entry in entries] for entries in cloudvision.history.values())
+    assert states == ["RUNNING", "RUNNING", "COMPLETED"]
+    assert {entry["type"] for entries in cloudvision.history.values() for entry in entries} == {"JOB_TYPE_TENANT"}
+    assert cloudvision.most_connections == 1
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+        assert block == EXAMPLE.read_text()
 
 
 def test_a_client_for_many_calls_with_typed_errors(cloudvision: CloudVisionSimulator) -> None:
