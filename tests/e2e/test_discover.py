@@ -148,6 +148,29 @@ def test_by_hand_without_a_cluster(host: Host, output: str) -> None:
     assert [vf.get("mac") for vf in shown["status"]["interfaces"][0]["Vfs"]] == ["0c:42:a1:00:01:00", None, None, None]
 
 
+def test_by_hand_and_applied(stage: Stage, host: Host, node: Object) -> None:
+    """It shows what it writes, and writes where something changed; a VF that a pod holds keeps what was known of it."""
+    env = {"KUBECONFIG": str(stage.cluster.kubeconfig), "HOME": str(stage.folder)}
+    words = [EXECUTABLE, "discover", "--once", "--apply", "-o", "json"]
+    words += ["--sysfs-root", str(host.root), "--node-name", NODE]
+    versions = set()
+    for _ in range(2):
+        done = subprocess.run(words, check=False, capture_output=True, text=True, env=env)
+        assert (done.returncode, done.stderr) == (0, "")
+        written = state(stage)
+        assert json.loads(done.stdout)["status"] == written["status"]
+        assert written["metadata"]["ownerReferences"][0]["uid"] == node["metadata"]["uid"]
+        versions.add(written["metadata"]["resourceVersion"])
+    assert len(versions) == 1
+    host.move_away(next(host.root.glob("devices/**/net/ens1f0v0")))
+    subprocess.run(words, check=True, capture_output=True, env=env)
+    assert state(stage)["status"]["interfaces"][0]["Vfs"][0]["mac"] == "0c:42:a1:00:01:00"
+    done = subprocess.run([*words[:-1], "no-such-node"], check=False, capture_output=True, text=True, env=env)
+    assert done.returncode == 1
+    assert "there is no Node no-such-node" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 NAMESPACES = (
     shutil.which("unshare") is not None
     and subprocess.run(["unshare", "-rnm", "true"], check=False, capture_output=True).returncode == 0

@@ -25,17 +25,35 @@ def test_it_agrees_with_another_implementation() -> None:
     assert {name: set(ips) for name, ips in read_links().ips.items()} == expected
 
 
+def attribute(kind: int, body: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(body), kind) + body + bytes(-len(body) % 4)
+
+
 def vf_list(index: int, name: str, macs: dict[int, str]) -> bytes:
-    """A link message with a VF list, encoded by the other implementation."""
-    message = ifinfmsg()
-    message["index"] = index
-    padded = {vf: bytes.fromhex(mac.replace(":", "")) + bytes(26) for vf, mac in macs.items()}
-    infos = b"".join(
-        struct.pack("=HHHHI", 44, 1, 40, 1, vf) + mac for vf, mac in padded.items()
-    )  # IFLA_VF_INFO { IFLA_VF_MAC { vf, mac[32] } }
-    message["attrs"] = [("IFLA_IFNAME", name)]
-    message.encode()
-    return bytes(message.data[16:]) + struct.pack("=HH", 4 + len(infos), 22 | 0x8000) + infos
+    """A link message with a VF list, in the kernel's shape and order (net/core/rtnetlink.c, rtnl_fill_vfinfo)."""
+    infos = []
+    for vf, mac in macs.items():
+        pair = struct.pack("=II", vf, 0)
+        parts = [
+            attribute(1, struct.pack("=I", vf) + bytes.fromhex(mac.replace(":", "")) + bytes(26)),  # IFLA_VF_MAC
+            attribute(13, b"\xff" * 6 + bytes(26)),  # IFLA_VF_BROADCAST
+            attribute(2, pair + bytes(4)),  # IFLA_VF_VLAN
+            *(attribute(kind, pair) for kind in (3, 4, 5, 7, 9)),
+        ]
+        infos.append(attribute(1 | 0x8000, b"".join(parts)))  # IFLA_VF_INFO
+    names = attribute(3, name.encode() + b"\0")  # IFLA_IFNAME
+    return struct.pack("=BxHiII", 0, 1, index, 0x1043, 0) + names + attribute(22 | 0x8000, b"".join(infos))
+
+
+def test_a_long_vf_list_reads_as_another_implementation_reads_it() -> None:
+    macs = {vf: f"0c:42:a1:00:01:{vf:02x}" for vf in range(127)}
+    message = vf_list(7, "ens1f0np0", macs)
+    other = ifinfmsg(struct.pack("=IHHII", 16 + len(message), 16, 0, 1, 0) + message)
+    other.decode()
+    infos = other.get_attr("IFLA_VFINFO_LIST").get_attrs("IFLA_VF_INFO")
+    theirs = {(entry := info.get_attr("IFLA_VF_MAC"))["vf"]: entry["mac"] for info in infos}
+    assert theirs == macs
+    assert read_dumps([message], []).vf_macs == {other.get_attr("IFLA_IFNAME"): macs}
 
 
 def test_a_pfs_list_of_its_vfs() -> None:
@@ -72,7 +90,7 @@ for words in ("link add v0 type veth peer name v1", "addr add 192.0.2.9/24 dev v
     subprocess.run(["ip", *words.split()], check=True)
     assert poll.poll(2000), words
     told.drain()
-    assert not poll.poll(0), words
+    assert words.startswith("link set") or not poll.poll(0), words  # what follows a link that comes up takes its time
 assert read_links().ips["v0"][:2] == ("192.0.2.9", "192.0.2.10"), read_links()
 print("noticed")
 """

@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cvji.sysfs.memory import complete
 from cvji.sysfs.scan import InterfaceType, Source, scan
 from cvji.sysfs.state import state_of
-from tests.sysfs.trees import Host, big_host, by_name, mlx5_host
+from tests.sysfs.trees import EMPTY, NO_LINKS, Host, big_host, by_name, mlx5_host
 
 
 @pytest.fixture
@@ -151,10 +152,16 @@ def test_no_sys_folder_is_not_a_node_without_nics(tmp_path: Path) -> None:
     assert scan(tmp_path / "empty").readable
 
 
-def test_every_vf_of_a_large_node(root: Path) -> None:
+def test_every_vf_of_a_large_node_is_read_in_under_100_milliseconds(root: Path) -> None:
+    """8 PFs with 127 VFs each, from the folders to the bytes to be sent; the least of some tries is the figure."""
     big_host(root)
-    began = time.process_time()
-    found = scan(root)
-    spent = time.process_time() - began
-    assert sum(len(line.vfs) for line in found.interfaces) == 8 * 127
-    assert spent < 1.0  # the figure is the benchmark's; this only catches another order of magnitude
+    tries = []
+    for _ in range(5):
+        began = time.process_time()
+        found = scan(root)
+        interfaces, _ = complete(found, NO_LINKS, EMPTY)
+        msgspec.json.encode(state_of(interfaces, found.warnings))
+        tries.append(time.process_time() - began)
+        assert sum(len(line.vfs) for line in interfaces) == 8 * 127
+    print(f"{min(tries) * 1e3:.0f} ms of CPU")
+    assert min(tries) < 0.1
