@@ -24,6 +24,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     (tmp_path / "good.yaml").write_text(json.dumps(config))
     (tmp_path / "no-context.yaml").write_text(json.dumps(config | {"current-context": "other"}))
+    clusters = [{"name": "c", "cluster": {"server": "https://127.0.0.1:1", "certificate-authority": "absent"}}]
+    (tmp_path / "no-ca.yaml").write_text(json.dumps(config | {"clusters": clusters}))
+    users = [{"name": "u", "user": {"tokenFile": "absent"}}]
+    (tmp_path / "no-token.yaml").write_text(json.dumps(config | {"users": users}))
     (tmp_path / "list.yaml").write_text("[]")
     (tmp_path / "broken.yaml").write_text("a: [b")
     (tmp_path / "binary.yaml").write_bytes(b"\x00\xff")
@@ -67,6 +71,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"KUBECONFIG": "list.yaml"}, [], "KUBECONFIG list.yaml is not a kubeconfig"),
         ({"KUBECONFIG": "broken.yaml"}, [], "KUBECONFIG broken.yaml is not YAML"),
         ({"KUBECONFIG": "binary.yaml"}, [], "KUBECONFIG binary.yaml is not"),
+        ({"KUBECONFIG": "."}, [], "Kubernetes credentials: .: Is a directory"),
+        ({"KUBECONFIG": "empty"}, [], "Kubernetes credentials: Invalid kube-config. empty file is empty"),
+        ({"KUBECONFIG": "no-ca.yaml"}, [], "Kubernetes credentials: File does not exist: "),
+        ({"KUBECONFIG": "no-token.yaml"}, [], "Kubernetes credentials: "),
+        ({"HTTPS_PROXY": "socks5://u:s3cret@h:1"}, [], "HTTPS_PROXY must be the URL of an HTTP proxy"),
         ({"KUBECONFIG": "no-context.yaml"}, [], "Kubernetes credentials: "),
         ({"KUBE_CONTEXT": "absent"}, [], "Kubernetes credentials: "),
         ({"KUBECONFIG": "", "HOME": "/nonexistent"}, [], "~/.kube/config does not exist"),

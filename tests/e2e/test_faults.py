@@ -1,6 +1,7 @@
 """Both APIs failing in every way they know, and objects that are wrong: the end is right all the same."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -54,23 +55,35 @@ def test_410_with_a_deletion_missed_meanwhile(kubernetes: KubernetesSimulator, s
     simulated.wait_for_states("stays", "RUNNING", "COMPLETED")
 
 
-def test_the_api_server_away_and_back(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
+OUTAGE = 30.0  # seconds: by then every watch waits its longest between two attempts
+
+
+def test_the_api_server_down_for_half_a_minute(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
     program = simulated.informer(LOG_LEVEL="debug")
-    gone, ends, goes_on = (start(simulated, name) for name in ("gone", "ends", "goes-on"))
-    for name in ("gone", "ends", "goes-on"):
+    names = ("gone", "ends", "goes-on")
+    gone, _, goes_on = (start(simulated, name) for name in names)
+    for name in names:
         simulated.wait_for_states(name, "RUNNING")
     kubernetes.refuse()
+    back = time.monotonic() + OUTAGE
     program.wait_for(lambda: program.log.count("trying again") > 50)
-    kubernetes.delete(*TORCH[:1], "pytorchjobs", "team", str(gone["metadata"]["name"]))  # type: ignore[index]
+    kubernetes.delete(TORCH[0], "pytorchjobs", "team", str(gone["metadata"]["name"]))  # type: ignore[index]
     status = ended(*TORCH, "FAILED", stamp(-9), stamp()) or {}
     kubernetes.patch(TORCH[0], "pytorchjobs", "team", "ends", {"status": status})
+    made = job(*TORCH, "begins")
+    made["metadata"]["uid"] = "uid-begins"
+    kubernetes.create(made)
+    kubernetes.create(pod("begins-0", made, MAC) | {"status": {"phase": "Running"}})
     kubernetes.compact()
+    program.wait_for(lambda: time.monotonic() > back, timeout=2 * OUTAGE)
     kubernetes.resume()
     simulated.wait_for_states("gone", "RUNNING", "CANCELLED", timeout=40)
     simulated.wait_for_states("ends", "RUNNING", "FAILED", timeout=40)
+    simulated.wait_for_states("begins", "RUNNING", timeout=40)
     finish(simulated, goes_on)
     simulated.wait_for_states("goes-on", "RUNNING", "COMPLETED", timeout=40)
-    assert ends["kind"] == "PyTorchJob"
+    assert sorted(len(told) for told in simulated.cloudvision.history.values()) == [1, 2, 2, 2]
+    assert program.log.count(" WARNING pods: ") == 1
 
 
 def test_a_kind_no_longer_served_and_served_again(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
