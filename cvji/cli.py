@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -467,6 +468,8 @@ def main() -> None:
     """Run the command line. A user's error is one line and exit code 2, never a traceback."""
     from typer._click.exceptions import ClickException  # typer's own copy of click has no public name for it
 
+    # urllib3 says so at every request; we do once.
+    warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     try:
         code = app(standalone_mode=False)
     except ClickException as err:

@@ -476,6 +476,8 @@ def run(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     log.info("watching %s for %s", api.host, settings.location)
+    if settings.cloudvision and settings.cloudvision.insecure:
+        log.warning("API_INSECURE_SKIP_VERIFY: whoever answers at %s gets the token", settings.cloudvision.address)
     return informer.run()
 
 

@@ -6,6 +6,7 @@ and its Watch without models cannot resume after a 410).
 """
 
 import importlib.util
+import logging
 import os
 import sys
 import threading
@@ -26,6 +27,7 @@ from cvji.kube.objects import Status
 from cvji.proxies import proxy, proxy_for
 from cvji.settings import SettingsError
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0
@@ -153,6 +155,8 @@ class Api:
         self._read_configuration = _Patient(lambda: load_configuration(self._context))
         self._token = _Patient(lambda: self._configuration.get_api_key_with_prefix("BearerToken"))
         self._load()
+        if not self._configuration.verify_ssl:
+            log.warning("insecure-skip-tls-verify: whoever answers at %s gets the credentials", self.host)
 
     def _load(self) -> None:
         try:

@@ -133,6 +133,16 @@ def test_no_certificate_no_entry_and_an_unknown_ca_is_not_trusted(
     assert secured.kubernetes.requests == []
 
 
+def test_a_server_that_is_not_verified_is_said_once(secured: Secured, stage_for: Make, tmp_path: Path) -> None:
+    anybody: dict[str, Any] = {"insecure-skip-tls-verify": True}
+    stage = stage_for(write_kubeconfig(tmp_path, secured.server, **anybody))
+    program = stage.informer()
+    play(stage, secured.kubernetes, "a")
+    lines = [line for line in program.log.splitlines() if " INFO " not in line]
+    assert len(lines) == 1
+    assert "insecure-skip-tls-verify: whoever answers at" in lines[0]
+
+
 PLUGIN = """#!{python}
 import json, os, sys
 from pathlib import Path

@@ -264,8 +264,11 @@ def test_certificates_are_verified_unless_told_otherwise(simulated: Stage) -> No
     program.wait_for_log("CERTIFICATE_VERIFY_FAILED")
     assert simulated.cloudvision.requests == []
     assert program.stop(30) == 0
-    simulated.informer(API_CA_FILE="", API_INSECURE_SKIP_VERIFY="true")
+    program = simulated.informer(API_CA_FILE="", API_INSECURE_SKIP_VERIFY="true")
     simulated.wait_for_states("a", "RUNNING")
+    lines = [line for line in program.log.splitlines() if " INFO " not in line]
+    assert len(lines) == 1
+    assert "whoever answers at" in lines[0]
 
 
 def test_sigterm_delivers_what_waits(simulated: Stage) -> None:
