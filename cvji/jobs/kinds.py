@@ -174,10 +174,9 @@ class VolcanoState(Wire):
 
 
 class VolcanoStatus(Wire):
-    """batch.volcano.sh JobStatus: `state` is an object, and conditions are told apart by `status`."""
+    """batch.volcano.sh JobStatus: `state` is an object."""
 
     state: VolcanoState | None = None
-    conditions: list[Condition] | None = None
 
 
 # Aborted can be resumed (ResumeJob); then the job starts anew.

@@ -199,7 +199,7 @@ class JobSpec(Wire):
 
 
 class Condition(Wire):
-    """A status condition; Volcano's have no `type` and are told apart by `status`."""
+    """A status condition."""
 
     type: Short = ""
     status: Short = ""
