@@ -48,7 +48,10 @@ def proxy(text: str, source: str) -> Proxy:
     if not fits:
         raise SettingsError(f"{source} must be the URL of an HTTP proxy, such as http://proxy.example.com:3128")
     auth, _, place = parts.netloc.rpartition("@")
-    return Proxy(f"{parts.scheme}://{place}", unquote(auth))
+    auth = unquote(auth)
+    if any(ord(char) > 255 for char in auth):  # as HTTP's Basic scheme is written
+        raise SettingsError(f"{source} cannot be used: its credentials are not Latin-1")
+    return Proxy(f"{parts.scheme}://{place}", auth)
 
 
 def bypassed(host: str, port: int, no_proxy: str) -> bool:

@@ -83,7 +83,9 @@ def test_a_dry_run_of_the_informer_in_it(root: Path, folder: Path, tmp_path: Pat
         cluster = Cluster(server, write_kubeconfig(folder, server))
         env = {"KUBECONFIG": "/tmp/kubeconfig", "LOCATION": "lab", **QUICK}
         before = entered(root, folder)
-        with Program("informer", "--dry-run", env=env, folder=tmp_path, before=before, executable=ENTRYPOINT) as program:
+        with Program(
+            "informer", "--dry-run", env=env, folder=tmp_path, before=before, executable=ENTRYPOINT
+        ) as program:
             program.wait_for_log("reporting from now on")
             made = cluster.create(job("ray.io", "RayJob", "a"))
             cluster.run_pod(pod("a-0", made, "02:00:00:00:00:01"))
