@@ -29,6 +29,7 @@ for module in kubernetes.client.api_client kubernetes.client.configuration; do
     set -- "$@" "--include-module=$module"
 done
 
+mkdir /out
 cat >/tmp/main.py <<'MAIN'
 from cvji.cli import main
 
