@@ -22,3 +22,8 @@ def control_plane() -> Iterator[ControlPlane]:
         yield plane
     finally:
         plane.stop()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: two a core, since most tests wait for a program most of the time."""
+    return 2 * (os.cpu_count() or 1)
