@@ -46,7 +46,8 @@ def proxy(text: str, source: str) -> Proxy:
     except ValueError:
         fits = False
     if not fits:
-        raise SettingsError(f"{source} must be the URL of an HTTP proxy, such as http://proxy.example.com:3128")
+        known = "it must be the URL of an HTTP proxy, such as http://proxy.example.com:3128"
+        raise SettingsError(f"{source} cannot be used: {known}")
     auth, _, place = parts.netloc.rpartition("@")
     auth = unquote(auth)
     if any(ord(char) > 255 for char in auth):  # as HTTP's Basic scheme is written

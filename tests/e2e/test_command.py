@@ -75,7 +75,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"KUBECONFIG": "empty"}, [], "Kubernetes credentials: Invalid kube-config. empty file is empty"),
         ({"KUBECONFIG": "no-ca.yaml"}, [], "Kubernetes credentials: File does not exist: "),
         ({"KUBECONFIG": "no-token.yaml"}, [], "Kubernetes credentials: "),
-        ({"HTTPS_PROXY": "socks5://u:s3cret@h:1"}, [], "HTTPS_PROXY must be the URL of an HTTP proxy"),
+        (
+            {"HTTPS_PROXY": "socks5://u:s3cret@h:1"},
+            [],
+            "HTTPS_PROXY cannot be used: it must be the URL of an HTTP proxy",
+        ),
         ({"KUBECONFIG": "no-context.yaml"}, [], "Kubernetes credentials: "),
         ({"KUBE_CONTEXT": "absent"}, [], "Kubernetes credentials: "),
         ({"KUBECONFIG": "", "HOME": "/nonexistent"}, [], "~/.kube/config does not exist"),

@@ -208,6 +208,6 @@ def test_a_proxy_url_that_is_none_is_a_setting_that_is_wrong(
 ) -> None:
     cluster: dict[str, Any] = {"proxy-url": url}
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path, "https://127.0.0.1:1", **cluster)))
-    with pytest.raises(SettingsError, match="proxy-url must be the URL of an HTTP proxy") as told:
+    with pytest.raises(SettingsError, match="proxy-url cannot be used: it must be the URL of an HTTP proxy") as told:
         Api()
     assert "s3cret" not in str(told.value)

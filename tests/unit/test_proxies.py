@@ -56,6 +56,6 @@ def test_the_scheme_chooses_lower_case_comes_first_and_credentials_are_set_apart
     ],
 )
 def test_what_is_no_proxy_is_said_without_its_credentials(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"HTTPS_PROXY (must be the URL of an HTTP proxy|cannot be used)") as told:
+    with pytest.raises(SettingsError, match="HTTPS_PROXY cannot be used: it") as told:
         proxy(text, "HTTPS_PROXY")
     assert "secret" not in str(told.value)
