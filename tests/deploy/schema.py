@@ -29,7 +29,7 @@ RELEASES = {
     "v1.35.0": "h1:PUOojD8c8E3csMP5NX+nLLne6SGqZjrYCscptyBfWMY=",
     "v1.36.3": "h1:qDQdoMiluAE2Eab6Fa52YV+WjiGz9mZFFoagEA6cI+o=",
 }
-TYPES: dict[str, tuple[type, ...]] = {
+TYPES: dict[str, Any] = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),

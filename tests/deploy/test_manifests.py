@@ -154,7 +154,8 @@ def test_the_mode_of_node_inventory_is_its_component_s(component: str, objects: 
 
 
 def unhashed_settings(item: Object) -> bool:
-    return item["kind"] == "ConfigMap" and item["metadata"]["name"].startswith("cv-job-informer-settings-")
+    name: str = item["metadata"]["name"]
+    return item["kind"] == "ConfigMap" and name.startswith("cv-job-informer-settings-")
 
 
 def test_every_variable_of_the_pods_is_a_setting_of_the_program(base: list[Object]) -> None:

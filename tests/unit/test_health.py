@@ -39,7 +39,7 @@ def test_every_address_of_a_kernel_without_ipv6(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:x", "nowhere.invalid:80"])
 def test_an_address_that_cannot_be_listened_on(address: str) -> None:
     with pytest.raises(SettingsError, match="HEALTH_ADDRESS"):
-        serve(address, CollectorRegistry(), lambda: None, lambda: "", lambda: "")
+        serve(address, CollectorRegistry(), lambda: "", lambda: "")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_an_address_that_cannot_be_listened_on(address: str) -> None:
 )
 def test_what_is_wrong_is_the_answer(host: str) -> None:
     port = free_port()
-    serve(f"{host}:{port}", CollectorRegistry(), lambda: None, lambda: "", lambda: "not yet")
+    serve(f"{host}:{port}", CollectorRegistry(), lambda: "", lambda: "not yet")
     connection = http.client.HTTPConnection(host, port, timeout=5)
 
     def ask(path: str) -> tuple[int, bytes]:
