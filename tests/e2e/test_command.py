@@ -129,6 +129,17 @@ def test_dry_run_sends_nothing_and_prints_each_report_as_a_line(simulated: Stage
     assert all(json.loads(line)["message"] for line in program.log.splitlines())
 
 
+def test_an_idle_informer_is_small(simulated: Stage) -> None:
+    """With checkpoint, lease and metrics, in a small cluster."""
+    program = simulated.informer(STATE_NAMESPACE="cloudvision", LEADER_ELECT="true", HEALTH_ADDRESS="127.0.0.1:0")
+    for number in range(5):
+        made = simulated.cluster.create(job("ray.io", "RayJob", f"j{number}"))
+        simulated.cluster.run_pod(pod(f"j{number}-0", made, f"02:00:00:00:00:0{number}"))
+    for number in range(5):
+        simulated.wait_for_states(f"j{number}", "RUNNING")
+    assert program.rss() < 60_000_000
+
+
 def test_the_token_is_nowhere_to_be_seen(simulated: Stage) -> None:
     program = simulated.informer(LOG_LEVEL="debug")
     made = simulated.cluster.create(job("ray.io", "RayJob", "a"))
