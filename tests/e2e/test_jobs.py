@@ -252,6 +252,39 @@ def test_a_nic_gained_a_pod_replaced_and_an_end(stage: Stage) -> None:
     assert entry["interfaces"]["values"] == [mac(2), mac(3)]
 
 
+def test_one_name_in_two_namespaces_is_two_jobs(stage: Stage) -> None:
+    cluster = stage.cluster
+    stage.informer()
+    for number, namespace in enumerate(("team", "other")):
+        made = cluster.create(job("kubeflow.org", "PyTorchJob", "train", namespace))
+        cluster.run_pod(pod("train-worker-0", made, mac(number), namespace=namespace))
+    stage.wait_for_states("train", "RUNNING", "RUNNING")
+    held = [entry["interfaces"]["values"] for entry in stage.cloudvision.jobs.values()]
+    assert sorted(held) == [[mac(0)], [mac(1)]]
+
+
+def test_what_never_started_is_never_sent_and_what_ended_is_not_sent_again(stage: Stage) -> None:
+    cluster, kind = stage.cluster, ("kubeflow.org", "PyTorchJob")
+    stage.informer()
+    early, gone, done = (cluster.create(job(*kind, name)) for name in ("early", "gone", "done"))
+    for number, made in enumerate((early, gone)):  # their pods wait for a node that is not there
+        waits = pod(f"{made['metadata']['name']}-0", made, mac(number), node="")
+        cluster.create(waits, {"phase": "Pending"})
+    cluster.run_pod(pod("done-0", done, mac(2)))
+    stage.wait_for_states("done", "RUNNING")
+    cluster.set_status(done, ended(*kind, "COMPLETED", stamp(-5), stamp()) or {})
+    cluster.set_status(early, ended(*kind, "FAILED", stamp(-5), stamp()) or {})
+    cluster.delete(gone)
+    stage.wait_for_states("done", "RUNNING", "COMPLETED")
+    for made in (done, early):
+        cluster.delete(made)
+    last = cluster.create(job(*kind, "last"))  # once it is reported, all before it has been judged
+    cluster.run_pod(pod("last-0", last, mac(3)))
+    stage.wait_for_states("last", "RUNNING")
+    assert stage.cloudvision.states("done") == ["RUNNING", "COMPLETED"]
+    assert {entry["name"] for entry in stage.cloudvision.jobs.values()} == {"done", "last"}
+
+
 def test_a_crd_installed_after_the_start(kubernetes: Any, simulated: Stage) -> None:
     kubernetes.unserve("kubeflow.org", "pytorchjobs")
     simulated.informer()
