@@ -131,7 +131,7 @@ check_settings() {
         wrong "API_CA_FILE $API_CA_FILE holds no PEM certificate"
     fi
 
-    IMAGE_TAG=${IMAGE_TAG:-$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/pyproject.toml")}
+    IMAGE_TAG=${IMAGE_TAG:-$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$root/cvji/__init__.py")}
     image=${REGISTRY:+$REGISTRY/}cv-job-informer
     digest=""
 }
@@ -274,29 +274,21 @@ build_image() {
 
 push_image() {
     local tool reference="$image:$IMAGE_TAG" file
-    for tool in docker podman buildah; do
-        if command -v "$tool" >/dev/null && has_image "$tool" "cv-job-informer:$IMAGE_TAG"; then
-            if ! has_image "$tool" "$reference"; then "$tool" tag "cv-job-informer:$IMAGE_TAG" "$reference"; fi
-        elif ! { command -v "$tool" >/dev/null && has_image "$tool" "$reference"; }; then
-            continue
-        fi
-        file=$(mktemp)
-        case $tool in
-            docker)
-                docker push "$reference" || fail "$reference could not be pushed; nothing was changed in the cluster"
-                docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$reference" |
-                    sed -n "s|^$image@||p" | head -n 1 >"$file"
-                ;;
-            *)
-                "$tool" push --digestfile "$file" "$reference" "docker://$reference" ||
-                    fail "$reference could not be pushed; nothing was changed in the cluster"
-                ;;
-        esac
-        digest=$(cat "$file") # the very bytes that were pushed, whatever the tag says later
-        rm -f "$file"
-        return
+    for tool in ${ENGINE:-docker podman buildah} ""; do
+        if [[ -n $tool ]] && command -v "$tool" >/dev/null && has_image "$tool" "$reference"; then break; fi
     done
-    fail "PUSH: none of docker, podman and buildah holds $reference or cv-job-informer:$IMAGE_TAG"
+    if [[ -z $tool ]]; then fail "PUSH: none of docker, podman and buildah holds $reference"; fi
+    file=$(mktemp)
+    case $tool in
+        docker)
+            docker push "$reference" &&
+                docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$reference" |
+                sed -n "s|^$image@||p" | head -n 1 >"$file"
+            ;;
+        *) "$tool" push --digestfile "$file" "$reference" "docker://$reference" ;;
+    esac || fail "$reference could not be pushed; nothing was changed in the cluster"
+    digest=$(cat "$file") # the very bytes that were pushed, whatever the tag says later
+    rm -f "$file"
 }
 
 has_image() {

@@ -45,7 +45,8 @@ class Deployer:
         folder.mkdir(exist_ok=True)
         self.seen.touch()
         shutil.copytree(ROOT / "manifests", folder / "project/manifests")
-        for name in ("justfile", "pyproject.toml"):
+        (folder / "project/cvji").mkdir()
+        for name in ("justfile", "cvji/__init__.py"):
             shutil.copy(ROOT / name, folder / "project" / name)
         kubectl = folder / "bin/kubectl"
         kubectl.parent.mkdir()
@@ -54,22 +55,23 @@ class Deployer:
 
     def __call__(self, recipe: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """`just RECIPE`, or the script itself where just is not installed."""
-        found = shutil.which("just", path=f"{ROOT / '.tools/bin'}:{os.environ['PATH']}")
-        command = [found] if found else ["manifests/deploy.sh"]
+        just = shutil.which("just", path=f"{ROOT / '.tools/bin'}:{os.environ['PATH']}")
+        return self._run([just or "manifests/deploy.sh", recipe, *arguments], env)
+
+    def script(self, recipe: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """The script itself."""
+        return self._run(["manifests/deploy.sh", recipe, *arguments], env)
+
+    def _run(self, command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
         settings = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "HOME": str(self.folder),
             "KUBECONFIG": str(self.plane.kubeconfig),
             **env,
         }
+        project = self.folder / "project"
         return subprocess.run(
-            [*command, recipe, *arguments],
-            cwd=self.folder / "project",
-            env=settings,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
+            command, cwd=project, env=settings, capture_output=True, text=True, check=False, timeout=300
         )
 
     def deploy(self, *arguments: str, **env: str) -> str:

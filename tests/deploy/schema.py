@@ -90,7 +90,8 @@ class Validator:
             kind = "integer" if isinstance(value, int) else "string"
         if kind is None:
             return  # any JSON, as in a CRD's schema
-        if not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+        fits = isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+        if not fits:
             yield f"{path}: {value!r} is no {kind}"
             return
         if "enum" in schema and value not in schema["enum"]:

@@ -148,14 +148,13 @@ def test_every_object_is_labelled_and_in_our_namespace(objects: list[Object]) ->
 
 
 def test_the_mode_of_node_inventory_is_its_component_s(component: str, objects: list[Object]) -> None:
-    (settings,) = (item["data"] for item in objects if unhashed_settings(item))
+    (settings,) = (item["data"] for item in objects if is_settings(item))
     mode = component if component in ("sriovoperator", "disabled") else "discovery"
     assert NodeConfigMode(settings["NODECONFIG_MODE"]).value == mode
 
 
-def unhashed_settings(item: Object) -> bool:
-    name: str = item["metadata"]["name"]
-    return item["kind"] == "ConfigMap" and name.startswith("cv-job-informer-settings-")
+def is_settings(item: Object) -> bool:
+    return names([item]) == {"ConfigMap/cv-job-informer-settings"}
 
 
 def test_every_variable_of_the_pods_is_a_setting_of_the_program(base: list[Object]) -> None:

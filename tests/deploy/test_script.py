@@ -1,0 +1,113 @@
+"""What manifests/deploy.sh refuses without a look at any cluster: one line, exit code 2."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.rendered import ROOT, needs
+
+GOOD = {"API_SERVER": "cv.example.com:443", "API_TOKEN": "secret", "LOCATION": "dc1", "SKIP_BUILD": "1"}
+
+
+def script(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The script where no cluster can be reached."""
+    config = folder / "kubeconfig"
+    config.write_text(
+        '{"clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:9"}}], "current-context": "a", "contexts": [{"name": "a", "context": {"cluster": "a"}}]}'
+    )
+    return subprocess.run(
+        [ROOT / "manifests/deploy.sh", *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(config), **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["API_SERVER", "API_TOKEN", "LOCATION"])
+def test_a_missing_variable_is_named(name: str, tmp_path: Path) -> None:
+    done = script(tmp_path, "deploy", **{key: value for key, value in GOOD.items() if key != name})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"deploy: not set: {name}; `just help` says what each is\n"
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    done = script(tmp_path, "deploy")
+    assert done.stderr == "deploy: not set: API_SERVER API_TOKEN LOCATION; `just help` says what each is\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_SERVER", "https://cv.example.com"),
+        ("API_TOKEN", "two words"),
+        ("LOCATION", "dc1\nAPI_INSECURE_SKIP_VERIFY=true"),
+        ("NAMESPACE", "Team_A"),
+        ("JOBCONFIG_MODE", "macs"),
+        ("NODECONFIG_MODE", "auto"),
+        ("NODE_INTERFACE_TYPE", "nic"),
+        ("LOG_LEVEL", "loud"),
+        ("JOB_KINDS", "Training"),
+        ("STABILITY_DELAY", "soon"),
+        ("DISCOVERY_INTERVAL", "-1"),
+        ("REGISTRY", "https://registry.example.com"),
+        ("REGISTRY", "r.example.com/x', newTag: 'y"),
+        ("IMAGE_TAG", "a b"),
+        ("PUSH", "maybe"),
+        ("PUSH", "true"),  # without REGISTRY
+        ("IMAGE_PULL_SECRET", "a}]"),
+        ("API_CA_FILE", "/nowhere/ca.pem"),
+        ("API_TOKEN_FILE", "/nowhere/token"),
+        ("ROLLOUT_TIMEOUT", "5 minutes"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_its_variable(name: str, value: str, tmp_path: Path) -> None:
+    done = script(tmp_path, "deploy", **{**GOOD, name: value})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"deploy: {name} ")
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
+
+
+def test_unprivileged_discovery_needs_discovery(tmp_path: Path) -> None:
+    done = script(tmp_path, "deploy", **GOOD, NODECONFIG_MODE="disabled", UNPRIVILEGED_DISCOVERY="true")
+    assert done.returncode == 2
+    assert "goes with NODECONFIG_MODE=discovery" in done.stderr
+
+
+@pytest.mark.parametrize("argument", ["LOCATON=dc1", "now", "PATH=/tmp", "API_TOKEN=secret"])
+def test_arguments_are_settings(argument: str, tmp_path: Path) -> None:
+    done = script(tmp_path, "deploy", argument, **GOOD)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
+
+
+def test_good_settings_reach_for_the_cluster(tmp_path: Path) -> None:
+    needs("kubectl")
+    done = script(tmp_path, "deploy", "LOCATION=Büro 1", "JOBCONFIG_MODE=Node", "NAMESPACE=a, b", **GOOD)
+    assert done.returncode == 1
+    assert done.stderr.startswith("deploy: the cluster cannot be reached: ")
+
+
+def test_an_unknown_command_is_refused(tmp_path: Path) -> None:
+    assert script(tmp_path, "destroy").returncode == 2
+
+
+def test_help_names_every_setting(tmp_path: Path) -> None:
+    text = (ROOT / "manifests/deploy.sh").read_text()
+    settings = " ".join(re.findall(r"^(?:informer|discovery|other)_settings=\(([^)]*)\)", text, re.MULTILINE)).split()
+    assert len(settings) > 20
+    shown = script(tmp_path, "help").stdout
+    assert [name for name in settings if name not in shown and name != "DELETE_CRD"] == []
+
+
+def test_what_the_informer_is_given_are_its_own_settings() -> None:
+    text = (ROOT / "manifests/deploy.sh").read_text()
+    known = set(re.findall(r'env(?:var)?="([A-Z_]+)"', (ROOT / "cvji/cli.py").read_text()))
+    for what in ("informer", "discovery"):
+        (names,) = re.findall(rf"^{what}_settings=\(([^)]*)\)", text, re.MULTILINE)
+        assert set(names.split()) <= known
