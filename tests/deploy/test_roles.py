@@ -16,9 +16,9 @@ import pytest
 from cvji.jobs.kinds import BUILT_IN
 from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.deploy.conftest import PLACE, Deployer
-from tests.deploy.rendered import Object, one, render
-from tests.deploy.test_deploy import pods
-from tests.deploy.test_manifests import grants
+from tests.deploy.rendered import Object, names, one, render
+from tests.deploy.test_deploy import SECRET, everything, pods
+from tests.deploy.test_manifests import DISCOVERY, INFORMER, grants
 from tests.e2e.kit import QUICK, Cluster, Program, Stage, stamp, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.objects import ended, job, pod
@@ -160,6 +160,16 @@ def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
         assert "HTTP 403" not in container.program.log
     assert simulator.rejected == []
     everything_used(scheduled_plane, audit_log, begun)
+
+    written = names(everything(scheduled_plane)) - INFORMER - DISCOVERY
+    checkpoint = {name for name in written if name.startswith("ConfigMap/cv-job-informer-checkpoint-")}
+    assert checkpoint
+    assert written - checkpoint == {SECRET, "Lease/cv-job-informer", f"NodeInterfaceState/{node}"}
+    done = deployer("delete", "crd=true")
+    assert done.returncode == 0, done.stderr
+    assert everything(scheduled_plane) == []
+    assert scheduled_plane.request("GET", f"/api/v1/namespaces/{PLACE}").status == 404
+    assert node in simulator.nodes  # no informer was left to see its state go
 
 
 def everything_used(plane: ControlPlane, audit_log: Path, begun: int) -> None:

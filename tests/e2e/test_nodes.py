@@ -111,3 +111,13 @@ def test_a_host_network_job_holds_its_nodes_rails(stage: Stage) -> None:
     entry = stage.wait_for_states("host", "RUNNING", "RUNNING")[-1]
     assert "02:00:00:00:01:99" in entry["interfaces"]["values"]
     assert len(entry["interfaces"]["values"]) == 3
+
+
+def test_our_own_states_are_believed_from_our_own_namespace_alone(stage: Stage) -> None:
+    stage.informer(STATE_NAMESPACE="cloudvision")
+    forged = node_state(*DISCOVERY, "forged", "02:00:00:00:00:01")
+    forged["metadata"]["namespace"] = "team"
+    create(stage, forged)
+    create(stage, node_state(*DISCOVERY, "n1", "02:00:00:00:00:02"))
+    stage.cloudvision.wait_for(lambda: stage.cloudvision.nodes)
+    assert set(stage.cloudvision.nodes) == {"n1"}
