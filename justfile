@@ -40,7 +40,7 @@ fmt:
     {{run}} ruff format .
     {{run}} ruff check --fix .
 
-# build and push the image unless SKIP_BUILD, then run both workloads in the cluster: API_SERVER, API_TOKEN, LOCATION
+# build the image and run both workloads in the cluster; needs API_SERVER, API_TOKEN and LOCATION
 [no-exit-message, positional-arguments]
 deploy *SETTINGS:
     @manifests/deploy.sh deploy "$@"
