@@ -144,6 +144,12 @@ check_cluster() {
     if ! said=$(k get --raw /version --request-timeout=15s 2>&1); then
         fail "the cluster cannot be reached: $(printf '%s' "$said" | tail -n 1)"
     fi
+    policies=""
+    if k get --raw /apis/admissionregistration.k8s.io/v1 2>/dev/null | grep -q '"validatingadmissionpolicies"'; then
+        policies=true # from Kubernetes 1.30 on
+        clusterwide+=,validatingadmissionpolicies.admissionregistration.k8s.io
+        clusterwide+=,validatingadmissionpolicybindings.admissionregistration.k8s.io
+    fi
 }
 
 check_permission() { # VERB
@@ -194,7 +200,11 @@ render() {
         # Merged even where a component removes it: generators run first.
         echo "  - {name: cv-interface-discovery-settings, namespace: $place, behavior: merge, envs: [discovery.env]}"
         echo "components:"
-        case $NODECONFIG_MODE in discovery) ;; *) echo "  - ../../manifests/components/$NODECONFIG_MODE" ;; esac
+        case $NODECONFIG_MODE$policies in
+            discovery) ;;
+            discoverytrue) echo "  - ../../manifests/components/node-restriction" ;;
+            *) echo "  - ../../manifests/components/$NODECONFIG_MODE" ;;
+        esac
         if [[ -n $UNPRIVILEGED_DISCOVERY ]]; then echo "  - ../../manifests/components/unprivileged-discovery"; fi
         echo "images:"
         if [[ -n $digest ]]; then

@@ -10,7 +10,7 @@ import yaml
 
 Object = dict[str, Any]
 ROOT = Path(__file__).parents[2]
-COMPONENTS = ("", "sriovoperator", "disabled", "unprivileged-discovery")
+COMPONENTS = ("", "sriovoperator", "disabled", "unprivileged-discovery", "node-restriction")
 
 
 def needs(*programs: str) -> None:

@@ -74,6 +74,10 @@ class Validator:
             for kind in schema.get("x-kubernetes-group-version-kind", [])
         }
 
+    def has(self, kind: str) -> bool:
+        """Whether the release has a v1 of this kind."""
+        return any(version == "v1" and found == kind for _, version, found in self._kinds)
+
     def errors(self, obj: Schema) -> list[str]:
         """Everything that is wrong with an object."""
         group, _, version = obj["apiVersion"].rpartition("/")

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from tests.cluster.controlplane import ControlPlane, Response, wait_for
+from tests.deploy import test_manifests
 from tests.deploy.conftest import NODES, PLACE, Deployer
 from tests.deploy.kubelet import Object
 from tests.deploy.rendered import COMPONENTS, names, render
-from tests.deploy.test_manifests import DISCOVERY, INFORMER, SRIOV
+from tests.deploy.test_manifests import INFORMER, RESTRICTION, SRIOV
 
 pytestmark = pytest.mark.cluster
 OURS = "labelSelector=app%3Dcv-job-informer"
+DISCOVERY = test_manifests.DISCOVERY | RESTRICTION  # the cluster of the tests is new enough
 SECRET = "Secret/cv-job-informer-api-credentials"
 CRD = "CustomResourceDefinition/nodeinterfacestates.cloudvision.arista.io"
 MADE_BY_CONTROLLERS = ("Pod", "ReplicaSet", "ControllerRevision", "Event", "EndpointSlice")

@@ -36,6 +36,10 @@ DISCOVERY = {
     "ConfigMap/cv-interface-discovery-settings",
     "DaemonSet/cv-interface-discovery",
 }
+RESTRICTION = {
+    "ValidatingAdmissionPolicy/cv-interface-discovery",
+    "ValidatingAdmissionPolicyBinding/cv-interface-discovery",
+}
 SRIOV = {"ClusterRole/cv-job-informer-sriov", "ClusterRoleBinding/cv-job-informer-sriov"}
 
 Grant = tuple[str, str, str, str]  # group, resource, verb, name
@@ -127,12 +131,19 @@ def test_nothing_is_granted_by_wildcard_and_every_binding_is_of_our_own(objects:
 
 
 def test_the_objects_of_each_mode(component: str, objects: list[Object]) -> None:
-    more = {"sriovoperator": SRIOV, "disabled": set()}.get(component, DISCOVERY)
-    assert names(objects) == INFORMER | more
+    more = {
+        "sriovoperator": SRIOV,
+        "disabled": set(),
+        "unprivileged-discovery": DISCOVERY,
+        "node-restriction": DISCOVERY | RESTRICTION,
+        "": DISCOVERY,
+    }
+    assert names(objects) == INFORMER | more[component]
 
 
 def test_every_object_is_labelled_and_in_our_namespace(objects: list[Object]) -> None:
-    clusterwide = ("Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding")
+    clusterwide = {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+    clusterwide |= {name.partition("/")[0] for name in RESTRICTION}
     for item in objects:
         labels = item["metadata"]["labels"]
         assert labels["app"] == "cv-job-informer"

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from cvji.jobs.kinds import BUILT_IN
-from tests.cluster.controlplane import ControlPlane, wait_for
+from tests.cluster.controlplane import ControlPlane, Response, wait_for
 from tests.deploy.conftest import PLACE, Deployer
 from tests.deploy.rendered import Object, names, one, render
-from tests.deploy.test_deploy import SECRET, everything, pods
-from tests.deploy.test_manifests import DISCOVERY, INFORMER, grants
+from tests.deploy.test_deploy import DISCOVERY, SECRET, everything, pods
+from tests.deploy.test_manifests import INFORMER, grants
 from tests.e2e.kit import QUICK, Cluster, Program, Stage, stamp, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.objects import ended, job, pod
@@ -56,12 +56,20 @@ def cloudvision() -> Iterator[CloudVisionSimulator]:
         yield simulator
 
 
-def kubeconfig(plane: ControlPlane, folder: Path, namespace: str, account: str) -> str:
-    """Credentials with this service account's token and nothing else."""
-    folder.mkdir(exist_ok=True)
-    user = {"token": plane.token_for(namespace, account)}
+def write_credentials(plane: ControlPlane, folder: Path, token: str) -> str:
+    """A kubeconfig with this token and nothing else."""
     authority = {"certificate-authority": str(plane.ca_file)}
-    return str(write_kubeconfig(folder, plane.server, user, **authority))
+    return str(write_kubeconfig(folder, plane.server, {"token": token}, **authority))
+
+
+def pod_token(plane: ControlPlane, deployed: Object) -> str:
+    """A pod's own token, as the kubelet asks for it."""
+    meta, account = deployed["metadata"], deployed["spec"]["serviceAccountName"]
+    pod_itself = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"boundObjectRef": pod_itself}}
+    path = f"/api/v1/namespaces/{meta['namespace']}/serviceaccounts/{account}/token"
+    token: str = plane.call("POST", path, request)["status"]["token"]
+    return token
 
 
 def free_port() -> int:
@@ -99,7 +107,8 @@ class Container:
                 assert secrets.endswith(source["secretKeyRef"]["name"])
                 value = credentials[source["secretKeyRef"]["key"]].decode()
             env[variable["name"]] = value
-        env["KUBECONFIG"] = kubeconfig(plane, folder, PLACE, spec["serviceAccountName"])
+        folder.mkdir()
+        env["KUBECONFIG"] = write_credentials(plane, folder, pod_token(plane, deployed))
         env["HEALTH_ADDRESS"] = f"127.0.0.1:{self.port}"
         for mount in container["volumeMounts"]:
             here = folder / mount["name"]
@@ -203,6 +212,33 @@ def everything_used(plane: ControlPlane, audit_log: Path, begun: int) -> None:
         assert used == granted
 
 
+def test_a_discovery_pod_writes_the_state_of_its_own_node_alone(
+    scheduled_plane: ControlPlane, deployer: Deployer
+) -> None:
+    deployer.deploy()
+    first, second, *_ = pods(scheduled_plane, "interface-discovery")
+    own, other = first["spec"]["nodeName"], second["spec"]["nodeName"]
+    token = pod_token(scheduled_plane, first)
+
+    def write(node: str, part: str = "") -> Response:
+        path = f"/apis/cloudvision.arista.io/v1/namespaces/{PLACE}/nodeinterfacestates/{node}{part}?fieldManager=test"
+        body: Object = {"apiVersion": "cloudvision.arista.io/v1", "kind": "NodeInterfaceState"}
+        body |= {"metadata": {"name": node}, "status": {"message": node}}
+        return scheduled_plane.request("PATCH", path, body, content_type="application/apply-patch+yaml", token=token)
+
+    # A policy is in force some time after it is made.
+    refused = wait_for("a refusal", lambda: answer if (answer := write(other)).status == 403 else None)
+    assert "writes the NodeInterfaceState of its own node alone" in refused.text
+    assert write(own).status == 201
+    assert write(own, "/status").status == 200
+    scheduled_plane.call(
+        "POST",
+        f"/apis/cloudvision.arista.io/v1/namespaces/{PLACE}/nodeinterfacestates",
+        {"apiVersion": "cloudvision.arista.io/v1", "kind": "NodeInterfaceState", "metadata": {"name": "worker-9"}},
+    )
+    assert write("worker-9", "/status").status == 403
+
+
 # --- tight ------------------------------------------------------------------------------------------------------------------
 
 
@@ -301,7 +337,9 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
 
 
 def credentials_of(plane: ControlPlane, stage: Stage, account: Account) -> str:
-    return kubeconfig(plane, stage.folder / account.namespace, account.namespace, account.name)
+    folder = stage.folder / account.namespace
+    folder.mkdir()
+    return write_credentials(plane, folder, plane.token_for(account.namespace, account.name))
 
 
 @pytest.mark.parametrize("verb", ["list", "watch"])
