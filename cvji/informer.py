@@ -26,13 +26,13 @@ from cvji.jobs.allocation import Claim, Pod, read_claim, read_pod
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.report import JobReport
 from cvji.jobs.tracker import Applied, Deleted, KindWatched, Mode, OwnerPolicy, Policy, Problem
-from cvji.kube.checkpoint import Checkpoint, LostFenceError
+from cvji.kube.checkpoint import Checkpoint, LostFenceError, TooLargeError
 from cvji.kube.client import Api, ApiError
 from cvji.kube.discovery import PODS, Resource
 from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
 from cvji.kube.reflector import Change, Happened
 from cvji.kube.watches import REDISCOVER, Wanted, Watches
-from cvji.ledger import SHARDS, Key, LedgerError
+from cvji.ledger import SHARDS, Key
 from cvji.nodes.inventory import InterfaceType, NodeReport, NodeState, read_node_state
 from cvji.reporter import NodeApplied, NodeDeleted, NodesListed, Reporter
 from cvji.settings import CloudVision, NodeConfigMode, SettingsError
@@ -48,6 +48,7 @@ QUEUE_BATCHES = 1000  # beyond this the watches are read no further: the API ser
 BURST = 2000  # changes taken in before jobs are judged, so that reports are not held up by a flood
 DRAIN = 20.0  # seconds; Kubernetes gives 30 between SIGTERM and SIGKILL
 IDLE = 5.0  # seconds after which the loop turns even though nothing happens, to show that it is alive
+ERROR_PAUSE = 0.5  # seconds after an internal error, so that a lasting one is not a flood
 STUCK = 60.0  # seconds without a turn: not alive
 # Reports wait for the write that records them; acknowledgements may wait for company.
 WRITE_URGENT, WRITE_LAZY = 0.2, 2.0
@@ -85,6 +86,12 @@ class Elected(msgspec.Struct, frozen=True):
     """This process is to report from now on."""
 
 
+class TakenOver(msgspec.Struct, frozen=True):
+    """The checkpoint is ours alone to write; this is what it holds."""
+
+    shards: list[bytes]
+
+
 class Written(msgspec.Struct, frozen=True):
     """Shards were stored as they were when `held_back` was; or were not, for now."""
 
@@ -105,7 +112,7 @@ class Stop(msgspec.Struct, frozen=True):
     code: int
 
 
-Happening = list[Change[Any]] | list[Resource] | Elected | Written | Delivered | Stop
+Happening = list[Change[Any]] | list[Resource] | Elected | TakenOver | Written | Delivered | Stop
 
 
 class Deliverer(Protocol):
@@ -203,8 +210,10 @@ class Informer:
             rediscover=settings.rediscover,
             on_crash=lambda _: metrics.errors.inc(),
         )
-        self._awaited: set[Resource] | None = None  # first lists to come; None before discovery
-        self._elected = elector is None
+        self._awaited: set[Resource] | None = None  # lists to come; None before discovery
+        self._listed: set[Resource] = set()  # what is followed
+        self._round = 0  # of the lists that are awaited
+        self._shards: list[bytes] | None = None  # taken over, and not read yet
         self._stopping_until: float | None = None
         self._code: int | None = None
         self._writes: queue.SimpleQueue[tuple[dict[int, bytes], dict[Key, JobReport | NodeReport]]] = (
@@ -219,26 +228,43 @@ class Informer:
 
     def run(self) -> int:
         """Work until told to stop. Returns the exit code: 1 if another is the leader now."""
-        self.watches.start()
         if self._elector is not None:
+            self.watches.start()  # a standby keeps itself up to date
             run = partial(self._elector.run, lambda: self._queue.put(Elected()), lambda: self._queue.put(Stop(1)))
-            threading.Thread(target=run, name="lease", daemon=True).start()
-        if self._checkpoint is not None:
-            write = partial(self._write, self._checkpoint)
-            threading.Thread(target=write, name="checkpoint", daemon=True).start()
+            self._start("lease", run)
+        else:
+            self._take(Elected())
         while self._code is None:
             try:
                 self._turn()
             except Exception:  # the outermost loop: one object must not end the reports of all others
                 log.exception("internal error; going on")
                 self._metrics.errors.inc()
+                threading.Event().wait(ERROR_PAUSE)
         self._deliver.close()
         if self._elector is not None:
-            self._elector.stop(release=self._code == 0)
+            # With a request under way, the lease has to outlast it.
+            self._elector.stop(release=self._code == 0 and not self._deliver.depth())
         return self._code
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        """Do this in a thread of its own. Without it the program would be deaf or dumb: if it breaks, end, to be
+        started anew.
+        """
+
+        def run() -> None:
+            try:
+                work()
+            except Exception:  # the outermost loop of this thread
+                log.exception("the %s thread broke; ending", name)
+                self._metrics.errors.inc()
+                self._queue.put(Stop(1))
+
+        threading.Thread(target=run, name=name, daemon=True).start()
 
     def _turn(self) -> None:
         """Take in what has come, or wait for it until a job's time comes; then judge."""
+        undelivered = self._deliver.depth()  # what was delivered by now is on the queue
         taken = 0
         try:
             happened = self._queue.get(timeout=self._wait())
@@ -258,19 +284,21 @@ class Informer:
             for send in self._reporter.take():
                 self._announce(send.said)
                 self._deliver.put(send.key, send.request, send.said)
+        else:
+            self._reporter.rest()
         if self._stopping_until is not None:
-            self._finish(self._stopping_until)
+            self._finish(self._stopping_until, undelivered)
 
     def _wait(self) -> float:
         """Seconds until the loop has something to do by itself."""
-        now = self._clock()
-        due = now + (IDLE if self._stopping_until is None else 0.1)
+        wait = IDLE if self._stopping_until is None else 0.1
         if self._reporter.leading:
             deadline = self._reporter.next_deadline() if self._stopping_until is None else None
-            due = min(due, deadline) if deadline is not None else due
+            wait = min(wait, deadline - self._clock()) if deadline is not None else wait
             if self._reporter.changed and not self._writing:
-                due = min(due, self._write_after + (WRITE_URGENT if self._reporter.urgent else WRITE_LAZY))
-        return max(due - now, 0.0)
+                due = self._write_after + (WRITE_URGENT if self._reporter.urgent else WRITE_LAZY)
+                wait = min(wait, due - time.monotonic())
+        return max(wait, 0.0)
 
     def _take(self, happened: Happening) -> None:
         match happened:
@@ -278,8 +306,18 @@ class Informer:
                 pass  # intake is over
             case list():
                 self._take_batch(happened)
+            case Elected() if self._checkpoint is not None:
+                self._start("checkpoint", partial(self._keep, self._checkpoint))
             case Elected():
-                self._elected = True
+                self._take(TakenOver([]))
+            case TakenOver(shards):
+                # What is listed after the takeover is at least what the predecessor told. A watch may be silent.
+                self._shards = shards
+                if self._elector is None:
+                    self.watches.start()
+                else:
+                    self._round = self.watches.relist()
+                    self._awaited = None if self._awaited is None else self._awaited | self._listed
             case Delivered(said):
                 self._reporter.delivered(said)
             case Written(shards, held_back, stored):
@@ -288,29 +326,20 @@ class Informer:
                     self._reporter.written(shards, held_back)
                 else:
                     self._reporter.unwritten(shards)
-                    self._write_after = self._clock() + WRITE_RETRY
+                    self._write_after = time.monotonic() + WRITE_RETRY
             case Stop(code) if code or not self._reporter.leading:
                 self._code = code
             case Stop():
                 self.watches.stop()
-                self._stopping_until = self._clock() + DRAIN
-        if self.synced and self._elected and not self._reporter.leading:
-            self._lead()
+                self._stopping_until = time.monotonic() + DRAIN
+        if self._shards is not None and self.synced and not self._awaited:
+            shards, self._shards = self._shards, None
+            self._lead(shards)
 
-    def _lead(self) -> None:
-        """Take the checkpoint and report from now on; tried again at the next turn if that fails."""
-        try:
-            shards = self._checkpoint.take_over() if self._checkpoint else []
-            self._reporter.lead(shards, self._clock())
-        except (ApiError, LedgerError) as err:
-            log.error("the checkpoint cannot be taken over: %s; trying again", err)
-            threading.Timer(WRITE_RETRY, self._queue.put, args=(Elected(),)).start()
-            self._elected = False
-            return
-        except LostFenceError as err:
-            log.error("another took the checkpoint over: %s", err)
-            self._code = 1
-            return
+    def _lead(self, shards: list[bytes]) -> None:
+        """Report from now on, after what the checkpoint holds."""
+        for err in self._reporter.lead(shards, self._clock()):
+            log.error("%s; going on without", err)
         jobs, nodes = self._reporter.jobs_by_state(), self._reporter.nodes()
         log.info(
             "all kinds are listed; reporting from now on; remembered: %d running jobs, %d ended, %d nodes",
@@ -319,11 +348,11 @@ class Informer:
             nodes,
         )
 
-    def _finish(self, until: float) -> None:
+    def _finish(self, until: float, undelivered: int) -> None:
         """After SIGTERM: done once everything is delivered and recorded, or when time is up."""
-        left = self._deliver.depth() + len(self._reporter.held_back())
+        left = max(undelivered, self._deliver.depth()) + len(self._reporter.held_back())
         quiet = not left and not self._writing and not self._reporter.changed
-        if quiet or self._clock() >= until:
+        if quiet or time.monotonic() >= until:
             if left:
                 log.error("stopped with %d reports undelivered", left)
             else:
@@ -336,19 +365,25 @@ class Informer:
         now = self._clock()
         for item in batch:
             if isinstance(item, Change):
-                self._change(item, now)
+                try:
+                    self._change(item, now)
+                except Exception:  # as in the loop: what came along with it is not to be lost
+                    log.exception("internal error; going on")
+                    self._metrics.errors.inc()
         if self._awaited is None or any(isinstance(item, Resource) for item in batch):
             self._awaited = (self._awaited or set()) | {item for item in batch if isinstance(item, Resource)}
         if not self.synced and not self._awaited:
             self.synced = True
-            if not self._elected:
+            if self._shards is None:
                 log.info("all kinds are listed; standing by")
 
     def _change(self, change: Change[Job | Pod | Claim | NodeState], now: float) -> None:
         found = change.object
         if found is None:
-            (self._awaited or set()).discard(change.resource)
             key, watched = (change.resource.group, change.resource.kind), change.what is Happened.LISTED
+            (self._listed.add if watched else self._listed.discard)(change.resource)
+            if not watched or change.round >= self._round:
+                (self._awaited or set()).discard(change.resource)
             if key != self._node_kind:
                 self._reporter.apply(KindWatched(key, watched), now)
             elif watched:
@@ -377,33 +412,49 @@ class Informer:
     def _store(self) -> None:
         """Hand the changed shards to the writer, one round at a time."""
         wait = WRITE_URGENT if self._reporter.urgent or self._stopping_until is not None else WRITE_LAZY
-        if self._writing or not self._reporter.changed or self._clock() < self._write_after + wait:
+        if self._writing or not self._reporter.changed or time.monotonic() < self._write_after + wait:
             return
-        self._writing = True
-        self._write_after = self._clock()
         self._writes.put((self._reporter.dirty(), self._reporter.held_back()))
+        self._writing = True
+        self._write_after = time.monotonic()
 
-    def _write(self, checkpoint: Checkpoint) -> None:
-        """The writer's thread."""
-        while True:
-            shards, held_back = self._writes.get()
-            done: list[int] = []
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        """The thread of the checkpoint: takes it over, then writes what it is given."""
+        try:
+            while True:
+                try:
+                    self._queue.put(TakenOver(checkpoint.take_over()))
+                    break
+                except ApiError as err:
+                    log.error("the checkpoint cannot be taken over: %s; trying again", err)
+                    threading.Event().wait(WRITE_RETRY)
+            while True:
+                shards, held_back = self._writes.get()
+                done = self._write(checkpoint, shards)
+                left = tuple(shard for shard in shards if shard not in done)
+                # What was stored is stored, whatever became of the others.
+                self._queue.put(Written(tuple(done), held_back, stored=True))
+                if left:
+                    self._queue.put(Written(left, {}, stored=False))
+        except LostFenceError as err:
+            log.error("no longer the one who reports: %s", err)
+            self._queue.put(Stop(1))
+
+    def _write(self, checkpoint: Checkpoint, shards: Mapping[int, bytes]) -> list[int]:
+        """Store shards, as many as can be; those that are done. Raises LostFenceError."""
+        done = []
+        for shard, data in shards.items():
             try:
-                for shard, data in shards.items():
-                    checkpoint.write(shard, data)
-                    done.append(shard)
+                checkpoint.write(shard, data)
+            except TooLargeError as err:
+                log.error("reported, but not remembered over a restart: %s", err)
             except ApiError as err:
                 log.warning("the checkpoint waits: %s", err)
-                left = tuple(shard for shard in shards if shard not in done)
-                self._queue.put(Written(left, {}, stored=False))
-                # What was stored before the failure is as good as any, but its round is over: it is written again.
-                self._queue.put(Written(tuple(done), held_back, stored=True))
-                continue
-            except LostFenceError as err:
-                log.error("no longer the one who reports: %s", err)
-                self._queue.put(Stop(1))
-                return
-            self._queue.put(Written(tuple(done), held_back, stored=True))
+                if err.code in (404, 409):  # this one's own trouble
+                    continue
+                break
+            done.append(shard)
+        return done
 
     # --- telemetry ----------------------------------------------------------------------------------
 
@@ -416,6 +467,8 @@ class Informer:
         """What is not there yet, for /readyz."""
         if self.synced:
             return ""
+        if self._awaited is None and self._elector is None and self._checkpoint is not None:
+            return "waiting for the checkpoint, and then for the first lists"
         awaited = sorted(str(resource) for resource in self._awaited or ())
         return "waiting for the first lists of " + (", ".join(awaited) or "the Kubernetes API")
 

@@ -6,7 +6,6 @@ informer dies at, its successor knows every job that CloudVision may hold, and r
 
 import uuid
 import zlib
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
@@ -152,26 +151,25 @@ class Ledger:
         nodes = {node: (self.nodes[node].mark, self.nodes[node].told) for node in self._nodes_in[shard]}
         return zlib.compress(_ENCODE(_Shard(FORMAT, jobs, nodes)), 1)
 
-    def load(self, shards: Iterable[bytes]) -> None:
-        """Take in what was stored. Raises LedgerError; then nothing of that shard is taken in."""
-        for data in shards:
-            try:
-                inflate = zlib.decompressobj()
-                plain = inflate.decompress(data, INFLATED_LIMIT)
-                if inflate.unconsumed_tail:
-                    raise LedgerError("it inflates beyond all measure")
-                found = _DECODE(plain)
-                if found.format != FORMAT:
-                    raise LedgerError(f"its format is {found.format}, and this program knows {FORMAT}")
-                records = [_unpack(job) for job in found.jobs]
-            except (zlib.error, msgspec.MsgspecError, ValueError, IndexError, OverflowError, OSError) as err:
-                raise LedgerError(f"the checkpoint cannot be read: {err}") from None
-            for record in records:
-                self.jobs[record.report.id] = record
-                self._jobs_in[shard_of(("job", record.report.id))][record.report.id] = None
-            for node, (mark, told) in found.nodes.items():
-                self.nodes[node] = NodeRecord(mark, told)
-                self._nodes_in[shard_of(("node", node))][node] = None
+    def load(self, data: bytes) -> None:
+        """Take in a shard as it was stored. Raises LedgerError; then nothing of it is taken in."""
+        try:
+            inflate = zlib.decompressobj()
+            plain = inflate.decompress(data, INFLATED_LIMIT)
+            if inflate.unconsumed_tail:
+                raise LedgerError("it inflates beyond all measure")
+            found = _DECODE(plain)
+            if found.format != FORMAT:
+                raise LedgerError(f"its format is {found.format}, and this program knows {FORMAT}")
+            records = [_unpack(job) for job in found.jobs]
+        except (zlib.error, msgspec.MsgspecError, ValueError, IndexError, OverflowError, OSError) as err:
+            raise LedgerError(f"a part of the checkpoint cannot be read: {err}") from None
+        for record in records:
+            self.jobs[record.report.id] = record
+            self._jobs_in[shard_of(("job", record.report.id))][record.report.id] = None
+        for node, (mark, told) in found.nodes.items():
+            self.nodes[node] = NodeRecord(mark, told)
+            self._nodes_in[shard_of(("node", node))][node] = None
 
 
 def _said(report: JobReport) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ import msgspec
 from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
 from cvji.jobs.report import JobReport
 from cvji.jobs.tracker import Event, NodeNics, Policy, Problem, Tracker
-from cvji.ledger import Key, Ledger, shard_of
+from cvji.ledger import SHARDS, Key, Ledger, LedgerError, shard_of
 from cvji.nodes.inventory import Inventory, NodeReport, NodeState, fingerprint
 
 
@@ -77,12 +77,18 @@ class Reporter:
             case _:
                 self._tracker.apply(event, now)
 
-    def lead(self, shards: Iterable[bytes], now: float) -> None:
-        """Decide from now on, after what is in the checkpoint's shards. Raises ledger.LedgerError.
+    def lead(self, shards: Iterable[bytes], now: float) -> list[LedgerError]:
+        """Decide from now on, after what is in the checkpoint's shards; returned is why some cannot be read.
 
-        What was written down and perhaps not delivered is sent again, at once.
+        What was written down and perhaps not delivered is sent again, at once. Without a shard that nobody can
+        read, running jobs are told anew, and what ended unseen is not: worse than with it, better than silence.
         """
-        self._ledger.load(shards)
+        unread = []
+        for shard in shards:
+            try:
+                self._ledger.load(shard)
+            except LedgerError as err:
+                unread.append(err)
         jobs = self._ledger.jobs.values()
         self._tracker.restore([record.report for record in jobs], now)
         self._inventory.restore({node: record.mark for node, record in self._ledger.nodes.items() if record.mark})
@@ -96,6 +102,12 @@ class Reporter:
                 self._release(("node", node), NodeReport(node, ()))
         self.leading = True
         self._again_at = now
+        return unread
+
+    def rest(self) -> None:
+        """Decide nothing for now. To be called on and on by who does not lead, so that nothing piles up."""
+        self._tracker.rest()
+        self._inventory.rest()
 
     def advance(self, now: float) -> None:
         """Decide what is to be said, as things stand."""
@@ -136,12 +148,17 @@ class Reporter:
         self._ready.append(Send(key, request, said))
 
     def _repeat(self, now: float) -> None:
-        """Say again what CloudVision has acknowledged, all of it once per round, evenly spread."""
+        """Say again what CloudVision has acknowledged, all of it once per round, evenly spread.
+
+        The checkpoint is written anew too: somebody may have deleted a part of it.
+        """
+        self._again_at = min(self._again_at, now + self._resync)  # the clock may have been set back
         while self._again_at <= now:
             if not self._again:
                 self._again = [("node", node) for node, known in self._ledger.nodes.items() if known.mark]
                 self._again += [("job", uid) for uid, job in self._ledger.jobs.items() if job.report.end is None]
                 self._again_step = self._resync / max(len(self._again), 1)
+                self._ledger.dirty.update(range(SHARDS))
                 self._again_at += self._again_step
                 continue
             kind, name = key = self._again.pop()
@@ -162,8 +179,9 @@ class Reporter:
 
     def dirty(self) -> dict[int, bytes]:
         """Every shard that has changed since it was last asked for, as it is to be stored."""
-        shards, self._ledger.dirty = self._ledger.dirty, set()
-        return {shard: self._ledger.encode(shard) for shard in sorted(shards)} if self._durable else {}
+        shards = {shard: self._ledger.encode(shard) for shard in sorted(self._ledger.dirty)} if self._durable else {}
+        self._ledger.dirty = set()
+        return shards
 
     @property
     def changed(self) -> bool:

@@ -216,9 +216,13 @@ class Delivery:
 
     def _work(self) -> None:
         while (parcel := self._next()) is not None:
-            answer = self._client.send(parcel.request, max(self._permit(), 0.1))
-            self._note(parcel, answer)
-            self._on_attempt(parcel, answer)
+            within = self._permit()  # asked again: the process may have been paused since
+            if within > 0:
+                answer = self._client.send(parcel.request, within)
+                self._note(parcel, answer)
+                self._on_attempt(parcel, answer)
+            else:
+                answer = Answer(Verdict.RETRY)
             with self._changed:
                 self._outbox.settle(parcel, answer, self._clock())
                 self._changed.notify_all()

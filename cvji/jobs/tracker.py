@@ -7,7 +7,8 @@ costs one judgement a job, and a missed event costs nothing once a later one is 
 
 import enum
 import heapq
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -127,6 +128,12 @@ class _Entry:
         self.steady = 0.0  # last moment at which it changed again
         self.last: object = None  # what it was then
 
+    def rewind(self, now: float) -> None:
+        """The clock was set back to `now`: what has begun began then at the latest."""
+        self.seen, self.steady, self.deadline = min(self.seen, now), min(self.steady, now), 0.0
+        if self.since is not None:
+            self.since = min(self.since, now)
+
     def waits(self, now: float, state: object, policy: Policy) -> float:
         """The moment at which `state` may be reported, if it stays as it is."""
         if self.since is None:
@@ -152,7 +159,7 @@ class Tracker:
         self._pods_by_owner: dict[str, dict[str, None]] = {}
         self._held: dict[str, tuple[str, ...]] = {}  # by pod uid
         self._given_back: dict[str, tuple[float, tuple[str, ...]]] = {}  # by pod uid: when, and what
-        self._unseen_run: set[str] = set()  # pods that ran for a while before they were first seen to
+        self._unseen_run: set[str] = set()  # pods that ran for a while before anybody judged them
         self._claims: dict[tuple[str, str], Claim] = {}  # by namespace and name
         self._pods_at: dict[tuple[str, ...], dict[str, None]] = {}  # see _places
         self._claims_by_user: dict[tuple[str, str], dict[tuple[str, str], None]] = {}
@@ -164,6 +171,8 @@ class Tracker:
         self.noted: dict[str, tuple[str, ...]] = {}  # what running jobs now keep of gone pods; to be taken
         self._dirty: dict[str, None] = {}
         self._deadlines: list[tuple[float, str]] = []
+        self._advanced_to = 0.0
+        self._rested = False
 
     # --- what was seen ------------------------------------------------------------------------------
 
@@ -364,22 +373,48 @@ class Tracker:
         """When `advance` is due even if nothing happens; None if it is not."""
         return self._deadlines[0][0] if self._deadlines else None
 
-    def advance(self, now: float) -> list[JobReport]:
-        """Judge every job that something happened to or whose time has come."""
+    def rest(self) -> None:
+        """Judge nothing for now; the next `advance` judges every job that stands then."""
+        for uid in self._dirty:
+            if uid in self._entries and not self._is_job(uid):
+                del self._entries[uid]
+        self._dirty.clear()
+        self._rested = True
+
+    def advance(self, now: float) -> Iterator[JobReport]:
+        """Judge every job that something happened to or whose time has come.
+
+        One by one, as reports are taken: should one job break this, what others have to say is neither lost nor
+        forgotten, and the next call goes on behind it.
+        """
+        if now < self._advanced_to:  # the clock was set back: nothing may wait for a time that is hours away
+            self._dirty.update(dict.fromkeys(uid for _, uid in self._deadlines))
+            self._deadlines.clear()
+            for known in self._entries.values():
+                known.rewind(now)
+        self._advanced_to = now
+        if self._rested:
+            self._dirty.update(dict.fromkeys(job.uid for job in self._owners))
+            self._unseen_run.update(pod.uid for pod in self._pods.values() if self._ran_unseen(pod, now))
+            self._rested = False
         while self._deadlines and self._deadlines[0][0] <= now:
             self._dirty[heapq.heappop(self._deadlines)[1]] = None
-        dirty, self._dirty = self._dirty, {}
-        reports = []
-        for uid in dirty:
-            report = self._judge(uid, now)
-            if report is not None:
-                self._entries[uid].told = report
-                reports.append(report)
-            entry = self._entries.get(uid)
-            if entry is not None and not self._is_job(uid) and uid not in self._unverified:
-                del self._entries[uid]
-                self.forgotten.append(uid)
-        return reports
+        left = deque(self._dirty)
+        self._dirty = {}
+        try:
+            while left:
+                uid = left.popleft()
+                report = self._judge(uid, now)
+                if report is not None:
+                    self._entries[uid].told = report
+                entry = self._entries.get(uid)
+                if entry is not None and not self._is_job(uid) and uid not in self._unverified:
+                    del self._entries[uid]
+                    self.forgotten.append(uid)
+                if report is not None:
+                    yield report
+        finally:
+            self._dirty.update(dict.fromkeys(left))
 
     def _root(self, uid: str) -> str:
         return uid if self._policy.owner is OwnerPolicy.DIRECT else self._owners.root(uid)

@@ -20,6 +20,10 @@ class LostFenceError(Exception):
     """Somebody else writes the checkpoint now."""
 
 
+class TooLargeError(Exception):
+    """A shard is beyond what a ConfigMap holds."""
+
+
 class _Annotations(msgspec.Struct):
     holder: str = msgspec.field(name=FIELD, default="")
 
@@ -56,6 +60,7 @@ class Checkpoint:
             stored = self._get(shard)
             if stored is None:
                 self._versions.pop(shard, None)
+                found[shard] = b""  # made all the same: what is not there is no fence
                 continue
             self._versions[shard] = stored.metadata.resource_version
             found[shard] = base64.b64decode((stored.binary_data or {}).get(DATA, ""))
@@ -64,7 +69,10 @@ class Checkpoint:
         return [data for data in found.values() if data]
 
     def write(self, shard: int, data: bytes) -> None:
-        """Store one shard. Raises LostFenceError if it is no longer ours, ApiError if it may not be stored yet."""
+        """Store one shard.
+
+        Raises LostFenceError if it is no longer ours, TooLargeError, or ApiError if it may not be stored yet.
+        """
         version = self._versions.get(shard)
         name = f"{self._name}-{shard}"
         metadata = {"name": name, "annotations": {FIELD: self._identity}, "labels": LABELS}
@@ -80,13 +88,15 @@ class Checkpoint:
         try:
             answer = self._api.send(method, path, msgspec.json.encode(body), timeout=TIMEOUT)
         except ApiError as err:
+            if err.code in (413, 422):
+                raise TooLargeError(f"configmap {name} with {len(data)} bytes: {err}") from None
             if err.code not in (404, 409):
                 raise
             # Ours after all, if an earlier write took effect and only its answer was lost.
             stored = self._get(shard)
             if stored is None:
-                del self._versions[shard]
-                raise ApiError(404, f"configmap {name} was deleted; it is made anew") from None
+                self._versions.pop(shard, None)  # the namespace may be what is missing
+                raise ApiError(404, f"configmap {name} is not there: {err}") from None
             holder = stored.metadata.annotations.holder if stored.metadata.annotations else ""
             if holder != self._identity:
                 raise LostFenceError(f"configmap {name} is now written by {holder or 'somebody else'}") from None

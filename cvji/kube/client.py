@@ -277,10 +277,19 @@ class Api:
         response.release_conn()
         return data
 
-    def watch(self, path: str, query: Mapping[str, str | int]) -> Iterator[bytes]:
-        """The lines of a watch as they come, until the server ends it. Raises ApiError."""
+    def watch(
+        self,
+        path: str,
+        query: Mapping[str, str | int],
+        opened: Callable[[Callable[[], None]], None] = lambda _: None,
+    ) -> Iterator[bytes]:
+        """The lines of a watch as they come, until the server ends it. Raises ApiError.
+
+        `opened` is given what ends the watch at once, for another thread to call.
+        """
         response = self._request("GET", path, query, read_timeout=WATCH_READ_TIMEOUT)
         with closing(response):
+            opened(response.shutdown)
             rest = b""
             if "Transfer-Encoding" in response.headers:
                 chunks = response.stream(READ_SIZE, decode_content=True)
@@ -297,7 +306,7 @@ class Api:
                     lines[0] = rest + lines[0]
                     rest = tail
                     yield from filter(None, lines)
-            except (urllib3.exceptions.HTTPError, OSError) as err:
+            except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:  # ValueError: TLS, shut by us
                 raise ApiError(0, _transport(err)) from None
 
 

@@ -45,7 +45,7 @@ class _Metadata(msgspec.Struct, rename="camel", omit_defaults=True):
 
 class _Lease(msgspec.Struct, rename="camel"):
     metadata: _Metadata
-    spec: _Spec
+    spec: _Spec = msgspec.field(default_factory=_Spec)
     api_version: str = "coordination.k8s.io/v1"
     kind: str = "Lease"
 
@@ -77,6 +77,7 @@ class Elector:
         self._seen_at = 0.0
         self._renewed: float | None = None  # when the request that last renewed it was begun
         self._stop = threading.Event()
+        self._trying = threading.Lock()  # so that a release is not followed by a renewal
 
     def valid_for(self) -> float:
         """For how many seconds this process may go on as the leader without a renewal; 0 if it is not."""
@@ -86,7 +87,7 @@ class Elector:
     def run(self, elected: Callable[[], None], lost: Callable[[], None]) -> None:
         """Wait for the lease, call `elected`, keep it; call `lost` and return when it could not be kept."""
         while not self._stop.is_set() and not self._try():
-            self._stop.wait(RETRY_PERIOD * (1 + self._jitter()))
+            self._stop.wait(self._patience())
         if self._stop.is_set():
             return
         log.info("elected leader as %s", self._identity)
@@ -102,15 +103,33 @@ class Elector:
     def stop(self, *, release: bool) -> None:
         """Strive no more; with `release`, let a successor begin at once."""
         self._stop.set()
-        if release and self.valid_for() > 0:
+        if not release:
+            return
+        with self._trying:
+            if self.valid_for() <= 0:
+                return
             self._renewed = None
             try:
-                self._write(self._get(), holder="")
+                lease = self._get()
+                if lease is not None and lease.spec.holder_identity == self._identity:
+                    self._write(lease, holder="")
             except ApiError as err:
                 log.warning("the lease was not released: %s", err)
 
+    def _patience(self) -> float:
+        """Seconds until the next look at another's lease: soon, and at the moment at which it expires if unrenewed."""
+        wait = RETRY_PERIOD * (1 + self._jitter()) / 2
+        if self._seen is None or not self._seen.holder_identity:
+            return wait
+        left = self._seen_at + (self._seen.lease_duration_seconds or LEASE_DURATION) - self._clock()
+        return min(wait, left + 0.01) if left > 0 else wait
+
     def _try(self) -> bool:
         """Take or renew the lease if that is allowed; whether it is ours now."""
+        with self._trying:
+            return not self._stop.is_set() and self._take_or_renew()
+
+    def _take_or_renew(self) -> bool:
         began = self._clock()
         try:
             lease = self._get()

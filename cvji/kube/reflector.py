@@ -4,6 +4,7 @@ Knows how to keep up with one resource; not what the objects mean. What was dele
 found by comparing the next list with what was known, and comes out as a deletion.
 """
 
+import contextlib
 import enum
 import logging
 import random
@@ -51,11 +52,15 @@ class Happened(enum.Enum):
 
 
 class Change(msgspec.Struct, Generic[T], frozen=True):
-    """One change of a resource. `object` is None for LISTED and LOST."""
+    """One change of a resource. `object` is None for LISTED and LOST.
+
+    `round` of a LISTED is what the reflector's `round` gave before that list began.
+    """
 
     what: Happened
     resource: Resource
     object: T | None = None
+    round: int = 0
 
 
 class Known(msgspec.Struct, Generic[T]):
@@ -95,6 +100,7 @@ class Reflector(Generic[T]):
         namespace: str = "",
         known: dict[str, Known[T]] | None = None,
         stop: threading.Event | None = None,
+        round: Callable[[], int] = lambda: 0,  # noqa: A002
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -104,25 +110,40 @@ class Reflector(Generic[T]):
         self._read = read
         self._emit = emit
         self._stop = stop or threading.Event()
+        self._round = round
         self._clock = clock
         self._jitter = jitter
         self._known: dict[str, Known[T]] = {} if known is None else known
         self._version: str | None = None  # None: list before watching
+        self._doubted = False  # by another thread: list before going on
+        self._end_watch: Callable[[], None] = lambda: None
         self.state = Watching()
+
+    def relist(self) -> None:
+        """List once more, at once: the watch may have been silent for long. To be called by any thread."""
+        self._doubted = True
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # the watch has just ended by itself
+            self._end_watch()
+
+    def _opened(self, end_watch: Callable[[], None]) -> None:
+        self._end_watch = end_watch
+        if self._doubted:
+            self.relist()
 
     def run(self) -> None:
         """List and watch until stopped. Returns when the resource is no longer served (404)."""
         failures = 0
         available = True  # neither forbidden nor failing, as far as the log has been told
+        lost = False  # as far as `emit` has been told
         while not self._stop.is_set():
             began = self._clock()
             events = 0
             try:
-                if self._version is None:
+                if self._version is None or self._doubted:
                     self._list()
                     if not available:
                         log.warning("%s: watched again", self._resource)
-                    available = True
+                    available, lost = True, False
                 for _ in self._watch():
                     events += 1
                 if not events and self._clock() - began < SHORT_WATCH:
@@ -138,6 +159,8 @@ class Reflector(Generic[T]):
                     self._wait(self._backoff(failures))
             except ApiError as err:
                 self.state.restarts += 1
+                if self._doubted and self._version is not None and not err.code:
+                    continue  # we ended that watch ourselves
                 failures = 1 if events else failures + 1
                 if err.code in (403, 404):
                     if available:
@@ -151,7 +174,8 @@ class Reflector(Generic[T]):
                     continue
                 level = logging.WARNING if failures == 3 else logging.DEBUG
                 log.log(level, "%s: %s; trying again", self._resource, err)
-                if self._version is None and failures == LIST_FAILURES:
+                if self._version is None and failures >= LIST_FAILURES and not lost:
+                    lost = True
                     self._emit([Change(Happened.LOST, self._resource)])
                 self._wait(max(self._backoff(failures), err.retry_after))
 
@@ -165,6 +189,8 @@ class Reflector(Generic[T]):
 
     def _list(self) -> None:
         """Read all pages, say what is new, changed and gone. Raises ApiError; then nothing is forgotten."""
+        self._version, self._doubted = None, False
+        round_ = self._round()
         seen: set[str] = set()
         version = token = ""
         limit = PAGE_SIZE
@@ -199,7 +225,7 @@ class Reflector(Generic[T]):
                 raise ApiError(0, "the API server gives the same page of a list again and again")
         gone = [self._deleted(uid, None) for uid in [uid for uid in self._known if uid not in seen]]
         self._emit([change for change in gone if change is not None])
-        self._emit([Change(Happened.LISTED, self._resource)])
+        self._emit([Change(Happened.LISTED, self._resource, round=round_)])
         self._version = version
 
     # --- watch --------------------------------------------------------------------------------------
@@ -213,7 +239,7 @@ class Reflector(Generic[T]):
             "timeoutSeconds": int(WATCH_SECONDS * (1 + self._jitter())),
         }
         try:
-            for line in self._api.watch(self._path, query):
+            for line in self._api.watch(self._path, query, self._opened):
                 self.state.heard = self._clock()
                 event = decode(_EVENT, line)
                 self._take(event)

@@ -54,11 +54,20 @@ class Watches:
         self._stop = threading.Event()
         self._running: dict[tuple[str, str], threading.Thread] = {}
         self._known: dict[tuple[str, str], dict[str, Known[Any]]] = {}  # outlives the reflectors of a kind
+        self._reflectors: dict[tuple[str, str], Reflector[Any]] = {}
+        self._round = 0
         self.states: dict[str, Watching] = {}  # by resource, for metrics
 
     def start(self) -> None:
         """Begin, in threads of their own."""
         threading.Thread(target=self._run, name="discovery", daemon=True).start()
+
+    def relist(self) -> int:
+        """List everything once more; the least `round` of the LISTED changes that come of it."""
+        self._round += 1
+        for reflector in list(self._reflectors.values()):
+            reflector.relist()
+        return self._round
 
     def stop(self) -> None:
         """Take no further changes in. Threads end with their current request."""
@@ -95,8 +104,15 @@ class Watches:
         """Run one reflector to its end: the resource is served no more, or its thread broke."""
         wanted = self._wanted[key]
         known = self._known.setdefault(key, {})
-        reflector = Reflector(
-            self._api, resource, wanted.read, self._emit, namespace=wanted.namespace, known=known, stop=self._stop
+        reflector = self._reflectors[key] = Reflector(
+            self._api,
+            resource,
+            wanted.read,
+            self._emit,
+            namespace=wanted.namespace,
+            known=known,
+            stop=self._stop,
+            round=lambda: self._round,
         )
         self.states[str(resource)] = reflector.state
         log.debug("%s: watching", resource)

@@ -1,12 +1,15 @@
 """Restarts, failovers and outages: nothing is lost and nothing goes back. One body for each kind of cluster."""
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.kit import Program, Stage, stamp
+from cvji.ledger import SHARDS
+from tests.e2e.kit import Program, Stage, stamp, write_kubeconfig
 from tests.e2e.test_nodes import DISCOVERY, create, node_state
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import Object, ended, job, pod
 from tests.simulator.server import Fault
 
@@ -162,6 +165,89 @@ def test_a_leader_paused_past_its_lease_sends_nothing_more(stage: Stage) -> None
     start(stage, "b")
     stage.wait_for_states("b", "RUNNING")
     assert stage.cloudvision.states("a") == ["RUNNING", "COMPLETED"]
+
+
+def test_a_standby_whose_watches_went_silent_does_not_report_from_memory(
+    kubernetes: KubernetesSimulator, simulated: Stage, tmp_path: Path
+) -> None:
+    """As when the leader's node and the API server that the standby was connected to fail together."""
+    leader = simulated.informer(**LEADER)
+    folder = tmp_path / "deaf"
+    folder.mkdir()
+    file = write_kubeconfig(folder, f"http://{kubernetes.address}", {"token": "deaf"})
+    standby = simulated.informer(ready=False, KUBECONFIG=str(file), **LEADER)
+    standby.wait_for_log("standing by")
+    made = {name: start(simulated, name, number) for number, name in enumerate(("ends", "goes", "stays"))}
+    nodes = [create(simulated, node_state(*DISCOVERY, "n0", mac(40)))]
+    for name in made:
+        simulated.wait_for_states(name, "RUNNING")
+    seen = {event: kubernetes.counts[event] for event in ("list pytorchjobs", "list pods")}
+    kubernetes.stall(token="deaf")
+    end(simulated, made["ends"])
+    end(simulated, made["goes"], "FAILED")
+    simulated.wait_for_states("ends", "RUNNING", "COMPLETED")
+    simulated.wait_for_states("goes", "RUNNING", "FAILED")
+    simulated.cluster.delete(made["goes"])
+    start(simulated, "new", 5)
+    simulated.wait_for_states("new", "RUNNING")
+    nodes.append(create(simulated, node_state(*DISCOVERY, "n1", mac(41))))
+    simulated.cloudvision.wait_for(lambda: set(simulated.cloudvision.nodes) == {"n0", "n1"})
+    recorded(simulated, leader)
+    leader.kill()
+    standby.wait_for_log("reporting from now on", 25)
+    assert {event: kubernetes.counts[event] for event in seen} == {event: count + 1 for event, count in seen.items()}
+    start(simulated, "last", 6)
+    kubernetes.stall(False, token="deaf")
+    simulated.wait_for_states("last", "RUNNING")
+    assert [simulated.cloudvision.states(name) for name in ("ends", "goes", "stays", "new")] == [
+        ["RUNNING", "COMPLETED"],
+        ["RUNNING", "FAILED"],
+        ["RUNNING"],
+        ["RUNNING"],
+    ]
+    assert [len(simulated.cloudvision.node_history[node]) for node in ("n0", "n1")] == [1, 1]
+
+
+def test_a_part_of_the_checkpoint_that_cannot_be_read_stops_nothing(stage: Stage) -> None:
+    program = stage.informer(**STATE)
+    made = start(stage, "a")
+    stage.wait_for_states("a", "RUNNING")
+    recorded(stage, program)
+    program.kill()
+    path = "/api/v1/namespaces/cloudvision/configmaps"
+    for item in stage.cluster.call("GET", path)["items"]:
+        if "checkpoint" in item["metadata"]["name"]:
+            stage.cluster.call("PATCH", f"{path}/{item['metadata']['name']}", {"binaryData": {"ledger": "anVuaw=="}})
+    program = stage.informer(**STATE)
+    assert "cannot be read" in program.log
+    end(stage, made)
+    stage.cloudvision.wait_for(lambda: stage.cloudvision.states("a")[-1] == "COMPLETED")
+
+
+def test_configmaps_deleted_by_hand_are_made_anew(stage: Stage) -> None:
+    program = stage.informer(**STATE)
+    made = start(stage, "a")
+    stage.wait_for_states("a", "RUNNING")
+    recorded(stage, program)
+    for number in range(SHARDS):
+        stage.cluster.call("DELETE", f"/api/v1/namespaces/cloudvision/configmaps/cv-job-informer-checkpoint-{number}")
+    start(stage, "b", 2)
+    end(stage, made)
+    stage.wait_for_states("a", "RUNNING", "COMPLETED")
+    stage.wait_for_states("b", "RUNNING")
+    assert program.process.poll() is None
+
+
+def test_what_a_configmap_cannot_hold_is_reported_all_the_same(
+    kubernetes: KubernetesSimulator, simulated: Stage
+) -> None:
+    kubernetes.configmap_limit = 20
+    program = simulated.informer(**STATE)
+    made = start(simulated, "a")
+    simulated.wait_for_states("a", "RUNNING")
+    end(simulated, made)
+    simulated.wait_for_states("a", "RUNNING", "COMPLETED")
+    assert "not remembered over a restart" in program.log
 
 
 def test_resync_repeats_what_runs_and_heals_what_was_lost(stage: Stage) -> None:

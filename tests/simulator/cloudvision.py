@@ -64,13 +64,14 @@ class Node(Strict):
 
 
 class Received(msgspec.Struct):
-    """One request: what it was and what was answered (0: nothing)."""
+    """One request: what it was, what was answered (0: nothing), and whether it took effect."""
 
     at: float
     method: str
     path: str
     body: bytes
     status: int
+    taken: bool
 
 
 def _need(condition: object, why: str) -> None:
@@ -205,7 +206,9 @@ class _Handler(Handler):
                 token, kind = self.headers.get("Authorization", ""), self.headers.get("Content-Type", "")
                 status, message = simulator.handle(self.command, self.path, body, token, kind)
             answered = status if fault is None else fault.status
-            simulator.requests.append(Received(time.monotonic(), self.command, self.path, body, answered))
+            simulator.requests.append(
+                Received(time.monotonic(), self.command, self.path, body, answered, status == 200)
+            )
             simulator.lock.notify_all()
         if fault is not None:
             self.misbehave(fault)

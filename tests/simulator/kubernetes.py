@@ -113,6 +113,8 @@ class KubernetesSimulator(SimulatedServer):
         self._forbidden: set[tuple[str, str, str]] = set()
         self._watch_epoch = 0
         self.stalled = False
+        self.deaf = ""  # a client's token: only that one's watches are silent
+        self.configmap_limit = 1024 * 1024  # bytes, as kube-apiserver
         self.counts: Counter[str] = Counter()  # "list pods", "watch jobs", "patch leases", ...
         self.requests: list[tuple[str, str]] = []
         for kind in CORE_KINDS:
@@ -151,10 +153,13 @@ class KubernetesSimulator(SimulatedServer):
             self._watch_epoch += 1
             self.lock.notify_all()
 
-    def stall(self, stalled: bool = True) -> None:
-        """Half-open watches: connected and silent."""
+    def stall(self, stalled: bool = True, token: str = "") -> None:
+        """Half-open watches: connected and silent; with `token`, only the open ones of that client."""
         with self.lock:
-            self.stalled = stalled
+            if token:
+                self.deaf = token if stalled else ""
+            else:
+                self.stalled = stalled
             self.lock.notify_all()
 
     def compact(self) -> None:
@@ -341,6 +346,9 @@ class KubernetesSimulator(SimulatedServer):
                 if "status" in before:
                     after["status"] = before["status"]
             meta = after.setdefault("metadata", {})
+            size = sum(len(base64.b64decode(value)) for value in (after.get("binaryData") or {}).values())
+            if size > self.configmap_limit:
+                raise RefusalError(422, "Invalid", f"Too long: must have at most {self.configmap_limit} bytes")
             meta["name"] = key[3]
             if kind.namespaced:
                 meta["namespace"] = key[2]
@@ -351,7 +359,7 @@ class KubernetesSimulator(SimulatedServer):
             return self._store(key, after)
 
     def next_events(
-        self, kind: Kind, namespace: str, version: int, epoch: int, until: float
+        self, kind: Kind, namespace: str, version: int, epoch: int, until: float, token: str = ""
     ) -> tuple[bytes, int] | None:
         """Lines of a watch after `version`, waiting for them; a bookmark when quiet; None when it is over."""
         quiet = time.monotonic() + BOOKMARK_SECONDS
@@ -360,7 +368,7 @@ class KubernetesSimulator(SimulatedServer):
                 now = time.monotonic()
                 if epoch != self._watch_epoch or now >= until:
                     return None
-                if not self.stalled:
+                if not self.stalled and (not token or token != self.deaf):
                     if version < self._compacted:
                         gone = RefusalError(410, "Expired", "too old resource version")
                         return b'{"type":"ERROR","object":%s}\n' % gone.body(), -1
@@ -484,13 +492,14 @@ class _Handler(Handler):
         epoch = simulator.epoch
         version = int(query.get("resourceVersion") or simulator.version)
         until = time.monotonic() + float(query.get("timeoutSeconds", "3600"))
+        token = self.headers.get("Authorization", "").partition(" ")[2]
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.flush()
         while version >= 0:
-            events = simulator.next_events(kind, namespace, version, epoch, until)
+            events = simulator.next_events(kind, namespace, version, epoch, until, token)
             if events is None:
                 break
             lines, version = events

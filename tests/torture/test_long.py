@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import *  # noqa: F403  its fixtures
+from tests.e2e.kit import Stage, stamp
+from tests.simulator.kubernetes import KubernetesSimulator
+from tests.simulator.objects import ended, job, pod, pod_status
 from tests.torture.model import Cluster, History, Informer
 
 pytestmark = pytest.mark.torture
@@ -24,9 +28,9 @@ def rss() -> int:
 class Churn(History):
     """Jobs that come and go evenly for as long as wanted, a few at a time."""
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed, jobs=0)
-        self.informers = [Informer(1, self, lease=True)]
+    def __init__(self, seed: int, *, lease: bool = True) -> None:
+        super().__init__(seed, jobs=0, claims=0.3)
+        self.informers = [Informer(1, self, lease=lease)]
         self.quiet = True
         self.serial = 0
 
@@ -46,9 +50,7 @@ class Churn(History):
                 birth(cluster, uid, now)
                 cluster.plans.append((now + life, uid, self.rng.choice(["complete", "fail", "delete"])))
                 cluster.plans.append((now + life + 600, uid, "collect"))
-            for plan in [plan for plan in cluster.plans if plan[0] <= now]:
-                cluster.plans.remove(plan)
-                cluster.act(plan[1], plan[2], now)
+            cluster.due(now)
             informer.step(now)
             if len(cluster.log) > 1000:  # what every watch has read
                 cluster.log.clear()
@@ -69,9 +71,7 @@ def settle(churn: Churn, begin: float, seconds: float) -> None:
     churn.cloudvision.away = False
     now = begin
     while now < begin + seconds:
-        for plan in [plan for plan in churn.cluster.plans if plan[0] <= now]:
-            churn.cluster.plans.remove(plan)
-            churn.cluster.act(plan[1], plan[2], now)
+        churn.cluster.due(now)
         churn.informers[0].step(now)
         now += 1.0
 
@@ -92,8 +92,9 @@ def test_a_day_without_cloudvision_with_5000_jobs_coming_and_going() -> None:
     assert len(churn.cloudvision.jobs) == 5000
 
 
-def test_24_hours_of_churn_leave_no_trace() -> None:
-    churn = Churn(2)
+@pytest.mark.parametrize("lease", [True, False], ids=["leader", "standby"])
+def test_24_hours_of_churn_leave_no_trace(lease: bool) -> None:
+    churn = Churn(2, lease=lease)
     churn.day(1000, 0, 4 * 3600, away=False)
     churn.cloudvision.jobs.clear()
     churn.cluster.lives.clear()
@@ -108,6 +109,43 @@ def test_24_hours_of_churn_leave_no_trace() -> None:
     after = rss()
     print(f"RSS {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after")
     assert after < before * 1.05
+
+
+def test_the_program_itself_is_as_large_after_8000_jobs_as_after_2000(
+    kubernetes: KubernetesSimulator, simulated: Stage
+) -> None:
+    """A fleet's month of jobs in a minute: processes, watches, HTTP and all."""
+    program = simulated.informer(STATE_NAMESPACE="cloudvision")
+    torch = ("kubeflow.org", "PyTorchJob")
+    sizes = []
+    for batch in range(32):
+        names = [f"job-{batch}-{number}" for number in range(250)]
+        start = stamp(-9)
+        for number, name in enumerate(names):
+            made = kubernetes.create({**job(*torch, name), "status": {"startTime": start}})
+            macs = [f"02:00:00:{batch:02x}:{number:02x}:{nic:02x}" for nic in range(8)]
+            kubernetes.create({**pod(f"{name}-0", made, *macs), "status": pod_status("Running", start)})
+        simulated.cloudvision.wait_for(lambda names=names: ended_or(simulated, names, "RUNNING"), 60)  # type: ignore[misc]
+        for name in names:
+            status = ended(*torch, "COMPLETED", start, stamp()) or {}
+            kubernetes.patch(torch[0], "pytorchjobs", "team", name, {"status": status})
+        simulated.cloudvision.wait_for(lambda names=names: ended_or(simulated, names, "COMPLETED"), 60)  # type: ignore[misc]
+        for name in names:
+            kubernetes.delete(torch[0], "pytorchjobs", "team", name)
+            kubernetes.delete("", "pods", "team", f"{name}-0")
+        kubernetes.compact()  # the simulator's own memory
+        simulated.cloudvision.jobs.clear()
+        simulated.cloudvision.history.clear()
+        simulated.cloudvision.requests.clear()
+        sizes.append(program.rss())
+    print("RSS in MB after each 250 jobs:", [round(size / 1e6, 1) for size in sizes])
+    assert max(sizes[-4:]) < max(sizes[:8]) * 1.05
+    assert program.stop() == 0
+
+
+def ended_or(stage: Stage, names: list[str], state: str) -> bool:
+    said = {entry["name"]: entry["state"] for entry in stage.cloudvision.jobs.values()}
+    return all(said.get(name) == f"JOB_STATE_{state}" for name in names)
 
 
 def test_the_machine_is_not_asked_for_randomness() -> None:

@@ -1,6 +1,7 @@
 """Delivery (design 3): order per key, newest only, retries, pauses. Time is a number here."""
 
 import random
+import threading
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvji.cloudvision.client import Answer, Verdict
-from cvji.cloudvision.outbox import CONNECTIONS, Outbox, Parcel
+from cvji.cloudvision.outbox import CONNECTIONS, Delivery, Outbox, Parcel
 from cvji.cloudvision.payloads import Request
 
 DELIVERED = Answer(Verdict.DELIVERED, 200)
@@ -198,3 +199,34 @@ def test_eight_attempts_that_fail_together_are_one_failure() -> None:
     service.run(0.9)
     service.run(3)
     assert len(service.accepted) == 50
+
+
+def test_a_process_paused_between_its_decision_and_its_request_sends_nothing() -> None:
+    """SIGSTOP there, for longer than the lease: it is asked once more whether it may."""
+    permits = iter([10.0, 0.0])
+    asked, sent = threading.Event(), []
+
+    def permit() -> float:
+        left = next(permits, 0.0)
+        if not left:
+            asked.set()
+        return left
+
+    class Client:
+        """Notes what is sent."""
+
+        def send(self, request: Request, within: float = 0.0) -> Answer:
+            sent.append((request, within))
+            return DELIVERED
+
+        def token(self) -> str:
+            return "t"
+
+    delivery = Delivery(Client(), permit=permit, connections=1)
+    delivery.put(("job", "a"), request("a"))
+    assert asked.wait(10)
+    while delivery._outbox._in_flight:
+        asked.wait(0.01)
+    assert delivery.depth() == 1  # it waits, for whoever may send it
+    delivery.close()
+    assert sent == []

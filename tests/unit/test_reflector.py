@@ -63,8 +63,9 @@ class Script:
         assert path == "/apis/batch/v1/jobs"
         return cast("bytes", self._next(query))
 
-    def watch(self, path: str, query: Mapping[str, str | int]) -> Iterator[bytes]:
+    def watch(self, path: str, query: Mapping[str, str | int], opened: Any) -> Iterator[bytes]:
         assert path == "/apis/batch/v1/jobs"
+        assert callable(opened)
         for line in self._next(query):
             if isinstance(line, Exception):
                 raise line
@@ -272,3 +273,45 @@ def test_a_kind_served_again_tells_what_was_deleted_meanwhile() -> None:
     _, _, before = play(page(7, thing("a", 3), thing("b", 4)), ApiError(404, "gone"))
     said, _, _ = play(page(30, thing("b", 4)), [], known=before._known)
     assert said == ["deleted a=0", "listed"]
+
+
+def test_a_list_that_failed_long_enough_is_given_up_whatever_failed_before_it() -> None:
+    """A watch that had failed for long already, and then an expired version."""
+    said, _, _ = play(page(7), *[ApiError(500, "no")] * 9, ApiError(410, ""), *[ApiError(500, "no")] * 2, page(9), [])
+    assert said == ["listed", "lost", "listed"]
+
+
+def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
+    rounds = [0]
+    ended: list[str] = []
+
+    class Doubted(Script):
+        """Is asked for a new list in the middle of a watch."""
+
+        def watch(self, path: str, query: Mapping[str, str | int], opened: Any) -> Iterator[bytes]:
+            opened(lambda: ended.append("watch"))
+            for line in super().watch(path, query, opened):
+                if not ended:
+                    rounds[0] += 1
+                    reflector.relist()
+                    raise ApiError(0, "shut down")
+                yield line
+
+    script = Doubted(page(7, thing("a", 3)), [event("ADDED", thing("b", 8))], page(9, thing("b", 8)), [])
+    said: list[Change[Thing]] = []
+    reflector = Reflector(
+        cast("Api", script),
+        JOBS,
+        msgspec.json.Decoder(Thing).decode,
+        said.extend,
+        stop=script.stop,
+        round=lambda: rounds[0],
+        clock=lambda: 0.0,
+    )
+    waits: list[float] = []
+    reflector._wait = waits.append  # type: ignore[method-assign,assignment]
+    reflector.run()
+    words = [(c.what.value, c.object.name if c.object else c.round) for c in said]
+    assert words == [("applied", "a"), ("listed", 0), ("applied", "b"), ("deleted", "a"), ("listed", 1)]
+    assert ended == ["watch"]
+    assert len(waits) == 1  # for the last watch, which ended at once; not for the one that we ended

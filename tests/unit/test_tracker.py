@@ -618,3 +618,75 @@ def test_an_mpi_job_is_its_workers_and_its_launcher() -> None:
     world.run(10)
     assert world.said() == [("mpi", RUNNING, macs(1, 2, 3)), ("mpi", COMPLETED, macs(1, 2, 3))]
     assert world.reports[-1][1].end == at(21)
+
+
+@pytest.mark.parametrize("back", [1.0, 3600.0, 86_400.0])
+def test_a_clock_set_back_delays_nothing_by_more_than_the_delay(back: float) -> None:
+    world = World()
+    world.job("a")
+    world.pod("pod-a", of=("batch/v1", "Job", "a"))
+    world.run(3)
+    world.now -= back
+    assert [report.name for report in world.run(5.1)] == ["a"]
+    world.job("b")
+    world.pod("pod-b", nics=(2,), of=("batch/v1", "Job", "b"))
+    assert [report.name for report in world.run(5.1)] == ["b"]
+    world.pod("pod-a", nics=(1, 3), of=("batch/v1", "Job", "a"))
+    world.run(3)
+    world.now -= back
+    assert [report.holds for report in world.run(5.1)] == [macs(1, 3)]
+
+
+def test_a_job_that_cannot_be_judged_costs_no_other_its_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    for name in ("a", "bad", "c"):
+        world.job(name)
+        world.pod(f"pod-{name}", of=("batch/v1", "Job", name))
+    world.run(4.9)
+    world.now += 0.2
+    judge = world.tracker._judge
+
+    def failing(uid: str, now: float) -> Any:
+        if uid == "bad":
+            raise RuntimeError(uid)
+        return judge(uid, now)
+
+    monkeypatch.setattr(world.tracker, "_judge", failing)
+    said: list[Any] = []
+    with pytest.raises(RuntimeError):
+        said.extend(world.tracker.advance(T0 + world.now))
+    said.extend(world.tracker.advance(T0 + world.now))
+    assert sorted(report.name for report in said) == ["a", "c"]
+
+
+def test_who_rests_keeps_nothing_of_what_is_gone() -> None:
+    world = World()
+    tracker = world.tracker
+    for number in range(100):
+        world.job(f"job-{number}")
+        world.pod(f"pod-{number}", of=("batch/v1", "Job", f"job-{number}"))
+        world.pod(f"pod-{number}", "Succeeded", of=("batch/v1", "Job", f"job-{number}"))
+        tracker.rest()
+        world.delete_pod(f"pod-{number}")
+        world.delete_job(f"job-{number}")
+        tracker.rest()
+    assert not tracker._dirty
+    assert not tracker._entries
+    assert not tracker._deadlines
+    assert world.run(100) == []
+
+
+def test_who_rested_reports_all_that_runs_and_jobs_whose_start_passed_meanwhile() -> None:
+    world = World()
+    world.job("runs")
+    world.pod("pod-runs", started=0, of=("batch/v1", "Job", "runs"))
+    world.job("ends", status={"startTime": stamp(0)})
+    world.pod("pod-ends", nics=(2,), started=0, of=("batch/v1", "Job", "ends"))
+    for _ in range(60):
+        world.now += 1
+        world.tracker.rest()
+    assert world.run(2) == []
+    world.pod("late", nics=(3,), started=62, of=("batch/v1", "Job", "ends"))  # unsteady, and then it ends
+    world.run(1)
+    world.job("ends", status={"startTime": stamp(0), **COMPLETE})
+    assert [(report.name, report.state) for report in world.run(10)] == [("ends", COMPLETED), ("runs", RUNNING)]

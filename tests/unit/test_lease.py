@@ -1,0 +1,186 @@
+"""Leader election: at most one at a time, by what each process measures itself, whatever its wall clock says."""
+
+import json
+import random
+from typing import Any, cast
+
+import pytest
+
+from cvji.kube.client import Api, ApiError
+from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
+
+
+class Store:
+    """The API server's Lease, and the time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.lease: dict[str, Any] | None = None
+        self.version = 0
+
+
+class Side:
+    """One process: its elector, its way to the API server, its wall clock."""
+
+    def __init__(self, store: Store, name: str, wall_offset: float = 0.0) -> None:
+        self.store = store
+        self.broken = False
+        self.answers_lost = False
+        self.elector = Elector(
+            cast("Api", self),
+            "cloudvision",
+            "lease",
+            name,
+            clock=lambda: store.now,
+            wall=lambda: 1_767_225_600.0 + store.now + wall_offset,
+            jitter=lambda: 0.5,
+        )
+
+    def get(self, path: str, *, timeout: float) -> bytes:
+        assert path.endswith("/leases/lease")
+        assert timeout < RENEW_DEADLINE
+        if self.broken:
+            raise ApiError(0, "no route to host")
+        if self.store.lease is None:
+            raise ApiError(404, "not found")
+        return json.dumps(self.store.lease).encode()
+
+    def send(self, method: str, path: str, body: bytes, *, timeout: float) -> bytes:
+        assert timeout < RENEW_DEADLINE
+        if self.broken:
+            raise ApiError(0, "no route to host")
+        asked = json.loads(body)
+        stored = self.store.lease
+        if method == "POST":
+            assert path.endswith("/leases")
+            if stored is not None:
+                raise ApiError(409, "exists")
+        elif stored is None or asked["metadata"]["resourceVersion"] != stored["metadata"]["resourceVersion"]:
+            raise ApiError(409, "conflict")
+        self.store.version += 1
+        asked["metadata"]["resourceVersion"] = str(self.store.version)
+        self.store.lease = asked
+        if self.answers_lost:
+            raise ApiError(0, "connection reset")
+        return json.dumps(asked).encode()
+
+    def attempt(self) -> bool:
+        return self.elector._try()
+
+    @property
+    def leads(self) -> bool:
+        return self.elector.valid_for() > 0
+
+
+def test_wall_clocks_hours_apart_neither_depose_a_leader_nor_keep_a_dead_one() -> None:
+    store = Store()
+    ahead, behind = Side(store, "ahead", 5 * 3600), Side(store, "behind", -3 * 3600)
+    assert ahead.attempt()
+    for _ in range(30):
+        store.now += 2
+        assert ahead.attempt()
+        assert not behind.attempt()
+    died = store.now
+    while not behind.attempt():
+        store.now += behind.elector._patience()
+    assert LEASE_DURATION <= store.now - died < LEASE_DURATION + 2.1
+
+
+def test_whoever_waits_looks_again_when_the_lease_expires_and_soon_before_that() -> None:
+    store = Store()
+    leader, standby = Side(store, "a"), Side(store, "b")
+    assert leader.attempt()
+    assert not standby.attempt()
+    assert standby.elector._patience() <= 2.0
+    store.now += LEASE_DURATION - 0.3
+    assert standby.elector._patience() == pytest.approx(0.31)
+
+
+def test_a_leader_that_cannot_renew_ends_before_another_can_begin() -> None:
+    store = Store()
+    cut_off, other = Side(store, "a"), Side(store, "b")
+    assert cut_off.attempt()
+    assert not other.attempt()
+    cut_off.broken = True
+    taken_at = None
+    for _ in range(200):
+        store.now += 0.1
+        cut_off.attempt()
+        if other.attempt():
+            taken_at = store.now
+            break
+        assert cut_off.leads == (store.now - 1000.0 < RENEW_DEADLINE)
+    assert taken_at is not None
+    assert taken_at - 1000.0 >= LEASE_DURATION - 0.01
+
+
+def test_a_lease_of_another_is_seen_at_once() -> None:
+    store = Store()
+    first, second = Side(store, "a"), Side(store, "b")
+    assert first.attempt()
+    assert store.lease is not None
+    store.lease["spec"]["holderIdentity"] = "b"  # by hand
+    store.lease["metadata"]["resourceVersion"] = "by-hand"
+    assert not first.attempt()
+    assert not first.leads
+    assert second.attempt()
+
+
+def test_a_renewal_whose_answer_was_lost_is_no_loss() -> None:
+    store = Store()
+    leader = Side(store, "a")
+    assert leader.attempt()
+    leader.answers_lost = True
+    store.now += 2
+    assert not leader.attempt()
+    leader.answers_lost = False
+    store.now += 2
+    assert leader.attempt()
+
+
+def test_a_released_lease_is_free_at_once_and_is_not_taken_back() -> None:
+    store = Store()
+    leader, standby = Side(store, "a"), Side(store, "b")
+    assert leader.attempt()
+    assert not standby.attempt()
+    leader.elector.stop(release=True)
+    assert not leader.leads
+    assert not leader.attempt()  # by its own thread, that had begun to
+    assert standby.attempt()
+
+
+def test_only_ones_own_lease_is_released() -> None:
+    store = Store()
+    leader = Side(store, "a")
+    assert leader.attempt()
+    assert store.lease is not None
+    store.lease["spec"]["holderIdentity"] = "b"
+    leader.elector.stop(release=True)
+    assert store.lease["spec"]["holderIdentity"] == "b"
+
+
+@pytest.mark.parametrize("body", [{}, {"spec": {}}, {"spec": {"holderIdentity": None}}])
+def test_a_lease_made_by_hand_is_taken(body: dict[str, Any]) -> None:
+    store = Store()
+    store.lease = {"metadata": {"name": "lease", "resourceVersion": "7"}, **body}
+    assert Side(store, "a").attempt()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_never_two_at_once(seed: int) -> None:
+    """Random attempts, lost answers, cut lines, wrong walls and a lease deleted by hand."""
+    rng = random.Random(seed)
+    store = Store()
+    sides = [Side(store, name, rng.uniform(-9999, 9999)) for name in "abc"]
+    led = set()
+    for _ in range(1000):
+        store.now += rng.choice([0.01, 0.5, 2.0])
+        side = rng.choice(sides)
+        if rng.random() < 0.02:
+            side.broken = not side.broken
+        side.answers_lost = rng.random() < 0.05
+        side.attempt()
+        leaders = [side for side in sides if side.leads]
+        assert len(leaders) <= 1
+        led |= {sides.index(leader) for leader in leaders}
+    assert len(led) > 1
