@@ -20,9 +20,9 @@ test *ARGS: lint
 test-cluster *ARGS:
     {{run}} pytest -m cluster {{ARGS}}
 
-# long histories: CVJI_HISTORIES=N of them (1,000 without), and simulated days
+# long histories: CVJI_HISTORIES=N of them (1,000 without), N/50 of the real program, and simulated days
 test-torture *ARGS:
-    CVJI_HISTORIES=${CVJI_HISTORIES:-1000} {{run}} pytest tests/torture -m "torture or not torture" -n auto {{ARGS}}
+    CVJI_HISTORIES=${CVJI_HISTORIES:-1000} {{run}} pytest tests/torture -m "not cluster" -n 4 {{ARGS}}
 
 # memory, CPU, latency and rates, as a table; all of them or those named
 bench *ARGS:

@@ -53,6 +53,8 @@ STUCK = 60.0  # seconds without a turn: not alive
 # Reports wait for the write that records them; acknowledgements may wait for company.
 WRITE_URGENT, WRITE_LAZY = 0.2, 2.0
 WRITE_RETRY = 2.0
+# Bytes a second into etcd, which keeps every version of a shard for five minutes and has 2 GiB for everybody.
+WRITE_RATE = 500_000.0
 NAME = "cv-job-informer"  # of the Lease, and of the checkpoint's ConfigMaps
 
 
@@ -220,7 +222,7 @@ class Informer:
             queue.SimpleQueue()
         )
         self._writing = False
-        self._write_after = 0.0
+        self._write_after = self._write_pause = 0.0
         self.turned = time.monotonic()
         self.synced = False
 
@@ -296,8 +298,7 @@ class Informer:
             deadline = self._reporter.next_deadline() if self._stopping_until is None else None
             wait = min(wait, deadline - self._clock()) if deadline is not None else wait
             if self._reporter.changed and not self._writing:
-                due = self._write_after + (WRITE_URGENT if self._reporter.urgent else WRITE_LAZY)
-                wait = min(wait, due - time.monotonic())
+                wait = min(wait, self._write_due() - time.monotonic())
         return max(wait, 0.0)
 
     def _take(self, happened: Happening) -> None:
@@ -411,12 +412,19 @@ class Informer:
 
     def _store(self) -> None:
         """Hand the changed shards to the writer, one round at a time."""
-        wait = WRITE_URGENT if self._reporter.urgent or self._stopping_until is not None else WRITE_LAZY
-        if self._writing or not self._reporter.changed or time.monotonic() < self._write_after + wait:
+        if self._writing or not self._reporter.changed or time.monotonic() < self._write_due():
             return
-        self._writes.put((self._reporter.dirty(), self._reporter.held_back()))
+        shards = self._reporter.dirty()
+        self._writes.put((shards, self._reporter.held_back()))
         self._writing = True
         self._write_after = time.monotonic()
+        self._write_pause = sum(map(len, shards.values())) / WRITE_RATE
+
+    def _write_due(self) -> float:
+        """When the next write may be, on the monotonic clock."""
+        if self._stopping_until is not None:
+            return self._write_after + WRITE_URGENT
+        return self._write_after + max(WRITE_URGENT if self._reporter.urgent else WRITE_LAZY, self._write_pause)
 
     def _keep(self, checkpoint: Checkpoint) -> None:
         """The thread of the checkpoint: takes it over, then writes what it is given."""

@@ -6,11 +6,13 @@ Decides what an answer means, never when to try again: that is the outbox's.
 import enum
 import os
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import urllib3
@@ -92,6 +94,29 @@ def _check_token(value: str, source: str) -> None:
         raise SettingsError(f"{source} holds characters that no token has (spaces, line breaks or non-ASCII)")
 
 
+class _Limit(threading.local):
+    """When, on the monotonic clock, this thread's request is to be over."""
+
+    at = float("inf")
+
+
+_limit = _Limit()
+
+
+class _Connection(urllib3.connection.HTTPSConnection):
+    """Begins nothing once its request is to be over: a process that was stopped meanwhile does not know."""
+
+    def send(self, data: Any) -> None:
+        """Send bytes, as http.client does. Raises TimeoutError."""
+        if time.monotonic() >= _limit.at:
+            raise TimeoutError("not sent in time")
+        super().send(data)
+
+
+class _Pool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
 class Client:
     """Sends requests to one CloudVision. May be used by several threads at once."""
 
@@ -128,6 +153,7 @@ class Client:
                 proxy_headers=urllib3.make_headers(proxy_basic_auth=proxy.auth) if proxy.auth else None,
                 **options,  # type: ignore[arg-type]
             )
+        self._pool.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _Pool}
 
     def token(self) -> str:
         """The token that the next request will carry; for noticing that it changed, not for showing."""
@@ -140,6 +166,7 @@ class Client:
     def send(self, request: Request, within: float = READ_TIMEOUT) -> Answer:
         """Make one attempt, of at most about `within` seconds. Every failure is an Answer; nothing is raised."""
         timeout = min(self._timeout, within)
+        _limit.at = time.monotonic() + timeout
         token = self._token.current()
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "cvji"}
         if request.body:

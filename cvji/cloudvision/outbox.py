@@ -128,6 +128,9 @@ class Outbox:
 
     def _schedule(self, parcel: Parcel, at: float) -> None:
         heapq.heappush(self._ready, (at, next(self._serial), parcel))
+        if len(self._ready) > 2 * len(self._waiting) + 64:  # mostly stale: an outage with changes coming in
+            self._ready = [item for item in self._ready if self._waiting.get(item[2].key) is item[2]]
+            heapq.heapify(self._ready)
 
     def _delay(self, parcel: Parcel, answer: Answer) -> float:
         jitter = self._jitter()
@@ -216,13 +219,14 @@ class Delivery:
 
     def _work(self) -> None:
         while (parcel := self._next()) is not None:
-            within = self._permit()  # asked again: the process may have been paused since
-            if within > 0:
-                answer = self._client.send(parcel.request, within)
-                self._note(parcel, answer)
-                self._on_attempt(parcel, answer)
-            else:
-                answer = Answer(Verdict.RETRY)
+            answer = Answer(Verdict.RETRY)
+            try:
+                if (within := self._permit()) > 0:  # asked again: the process may have been paused since
+                    answer = self._client.send(parcel.request, within)
+                    self._note(parcel, answer)
+                    self._on_attempt(parcel, answer)
+            except Exception:  # the outermost loop of this thread, without which its key would wait for ever
+                log.exception("internal error with %s; going on", parcel.request.about)
             with self._changed:
                 self._outbox.settle(parcel, answer, self._clock())
                 self._changed.notify_all()

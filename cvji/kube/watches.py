@@ -79,8 +79,12 @@ class Watches:
         while not self._stop.is_set():
             try:
                 found = served(self._api, self._wanted)
-            except ApiError as err:
-                log.warning("Kubernetes API at %s: %s; trying again", self._api.host, err)
+            except Exception as err:  # the outermost loop of this thread, without which no kind is watched again
+                if isinstance(err, ApiError):
+                    log.warning("Kubernetes API at %s: %s; trying again", self._api.host, err)
+                else:
+                    log.exception("internal error of discovery; trying again")
+                    self._on_crash("discovery")
                 self._stop.wait(wait * (0.5 + random.random() / 2))  # noqa: S311
                 wait = min(wait * 2, self._rediscover)
                 continue

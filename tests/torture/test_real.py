@@ -10,33 +10,32 @@ from tests.e2e.kit import Stage
 from tests.simulator.kubernetes import KubernetesSimulator
 from tests.torture.real import ClusterWorld, RealHistory, SimulatedWorld
 
-# In all about a minute each with two cores; CVJI_HISTORIES asks for a tenth as many as of simulated ones.
+# Half a minute each, most of it waiting, and two with a Lease; CVJI_HISTORIES asks for more of them too.
 MANY = int(os.environ.get("CVJI_HISTORIES", "0"))
 FIRST = int(os.environ.get("CVJI_FIRST_SEED", "0"))
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + max(MANY // 25, 4)))
+def play(history: RealHistory) -> None:
+    history.run()
+    wrong = history.judge()
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + max(MANY // 50, 6)))
 def test_histories_of_the_program(kubernetes: KubernetesSimulator, simulated: Stage, seed: int) -> None:
-    history = RealHistory(seed, simulated, SimulatedWorld(kubernetes), pace=20, busy=400)
-    history.run()
-    wrong = history.judge()
-    assert not wrong, "\n".join(wrong)
+    play(RealHistory(seed, simulated, SimulatedWorld(kubernetes), pace=20, busy=400))
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + max(MANY // 100, 1)))
+@pytest.mark.torture
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + max(MANY // 250, 1)))
 def test_histories_of_two_programs_and_a_lease(kubernetes: KubernetesSimulator, simulated: Stage, seed: int) -> None:
-    history = RealHistory(seed, simulated, SimulatedWorld(kubernetes), pace=5, busy=300, leaders=True)
-    history.run()
-    wrong = history.judge()
-    assert not wrong, "\n".join(wrong)
+    play(RealHistory(seed, simulated, SimulatedWorld(kubernetes), pace=5, busy=300, leaders=True))
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + max(MANY // 100, 2)))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + max(MANY // 250, 2)))
 def test_histories_on_a_real_api_server(prepared_plane: ControlPlane, real: Stage, seed: int) -> None:
     if prepared_plane.external:
         pytest.skip("CVJI_TEST_KUBECONFIG names a cluster that is not the tests' own to restart")
-    history = RealHistory(seed, real, ClusterWorld(real, prepared_plane), pace=10, busy=300)
-    history.run()
-    wrong = history.judge()
-    assert not wrong, "\n".join(wrong)
+    play(RealHistory(seed, real, ClusterWorld(real, prepared_plane), pace=10, busy=300))

@@ -230,3 +230,42 @@ def test_a_process_paused_between_its_decision_and_its_request_sends_nothing() -
     assert delivery.depth() == 1  # it waits, for whoever may send it
     delivery.close()
     assert sent == []
+
+
+def test_an_outage_with_changes_coming_in_keeps_what_waits_and_nothing_else() -> None:
+    outbox = box()
+    outbox.put(("job", "first"), request("x"), 0)
+    flying = outbox.take(0)
+    assert flying is not None
+    for now in range(100_000):
+        outbox.put(("job", str(now % 20)), request(str(now)), now)
+    assert len(outbox) == 21
+    assert len(outbox._ready) < 200
+    outbox.settle(flying, DELIVERED, 100_000)
+    sent = []
+    while (parcel := outbox.take(100_000)) is not None:
+        sent.append(parcel.request.about)
+        outbox.settle(parcel, DELIVERED, 100_000)
+    assert sent == [str(number) for number in range(99_980, 100_000)]
+
+
+def test_a_client_that_breaks_costs_an_attempt_and_no_thread() -> None:
+    done = threading.Event()
+    failures = iter([ValueError("odd"), KeyError("odd")])
+
+    class Client:
+        """Breaks twice."""
+
+        def send(self, request: Request, within: float = 0.0) -> Answer:
+            if error := next(failures, None):
+                raise error
+            done.set()
+            return DELIVERED
+
+        def token(self) -> str:
+            return "t"
+
+    delivery = Delivery(Client(), connections=1)
+    delivery.put(("job", "a"), request("a"))
+    assert done.wait(20)
+    delivery.close()
