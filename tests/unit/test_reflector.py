@@ -1,6 +1,7 @@
 """List-watch (issue: nothing missed, nothing twice), against a scripted API server."""
 
 import json
+import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -315,3 +316,37 @@ def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
     assert words == [("applied", "a"), ("listed", 0), ("applied", "b"), ("deleted", "a"), ("listed", 1)]
     assert ended == ["watch"]
     assert len(waits) == 1  # for the last watch, which ended at once; not for the one that we ended
+
+
+def test_a_full_queue_holds_back_the_reading() -> None:
+    """And so the API server: nothing piles up in between."""
+    taken: queue.Queue[list[Change[Thing]]] = queue.Queue(2)
+    pulled = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal pulled
+        for number in range(100):
+            pulled += 1
+            yield event("ADDED", thing(f"t{number}", 8 + number))
+
+    class Endless(Script):
+        """A watch that has a hundred events ready at once."""
+
+        def watch(self, path: str, query: Mapping[str, str | int], opened: Any) -> Iterator[bytes]:
+            self._next(query)
+            return lines()
+
+    script = Endless(page(7), [])
+    reflector = Reflector(
+        cast("Api", script), JOBS, msgspec.json.Decoder(Thing).decode, taken.put, stop=script.stop, clock=lambda: 0.0
+    )
+    reflector._wait = lambda _: None  # type: ignore[method-assign,assignment]
+    thread = threading.Thread(target=reflector.run, daemon=True)
+    thread.start()
+    names: list[str] = []
+    while len(names) < 100:
+        assert pulled <= len(names) + 5
+        names += [change.object.name for change in taken.get(timeout=10) if change.object]
+        assert pulled <= len(names) + 5
+    thread.join(10)
+    assert names == [f"t{number}" for number in range(100)]
