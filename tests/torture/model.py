@@ -76,6 +76,7 @@ class Cluster:
         self.macs = 0
         self.published: dict[str, tuple[str, ...]] = {}  # by claim: MACs to come
         self.observed = False
+        self.prompt = False  # a claim goes as soon as its pod has ended
 
     def put(self, kind: str, uid: str, obj: Any) -> None:
         self.objects[kind][uid] = obj
@@ -211,6 +212,8 @@ class Cluster:
             done = self.rng.choice(running)
             self.put("pods", done, msgspec.structs.replace(self.objects["pods"][done], phase="Succeeded"))
             life.noted = now
+            if self.prompt:
+                self.release(done, now)
             if done in self.objects["claims"]:
                 self.plans.append((now + self.rng.uniform(0, 20), uid, f"release {done}"))
             if self.rng.random() < 0.7:
@@ -239,7 +242,9 @@ class Cluster:
             for pod in running:
                 old = self.objects["pods"][pod]
                 self.put("pods", pod, msgspec.structs.replace(old, phase=phase, finished=self.when(now)))
-                if pod in self.objects["claims"] and self.rng.random() < 0.5:
+                if self.prompt:
+                    self.release(pod, now)
+                elif pod in self.objects["claims"] and self.rng.random() < 0.5:
                     self.plans.append((now + self.rng.uniform(0, 20), uid, f"release {pod}"))
             life.end_said = self.when(now)
             self.job(uid, now, end=End(life.state, life.end_said))

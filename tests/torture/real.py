@@ -127,7 +127,9 @@ class ClusterWorld:
         self.cluster.set_status(made, status)
 
     def drop(self, kind: str, name: str) -> None:
-        self.cluster.delete(self.made.pop((kind, name)))
+        path = self.cluster.path(self.made.pop((kind, name)), name)
+        answer = self.plane.request("DELETE", f"{path}?gracePeriodSeconds=0&propagationPolicy=Background")
+        assert answer.status in (200, 202, 404), answer  # the garbage collector may have been there before
 
     def uid(self, kind: str, name: str) -> str:
         made = self.made.get((kind, name))
@@ -161,6 +163,8 @@ class RealHistory(History):
         self, seed: int, stage: Stage, world: World, *, pace: float, busy: float, leaders: bool = False
     ) -> None:
         super().__init__(seed, jobs=12, busy=busy, claims=0.4, clock=clock)
+        # A real cluster's controller takes a claim from a pod that has ended.
+        self.cluster.prompt = isinstance(world, ClusterWorld)
         self.stage, self.world, self.pace, self.leaders = stage, world, pace, leaders
         # Generous: a machine that is busy with other things is no fault of the program.
         self.steady, self.recorded = 6.0 * pace, 4.0 * pace
@@ -229,7 +233,8 @@ class RealHistory(History):
         told = f"seed {self.seed}: {'; '.join(self.deeds)}"
         found = [*self.wrong, *super().judge(), *self.stage.cloudvision.rejected]
         logs = [text for program in self.stage.programs for text in complaints(program.log)]
-        return [told, *found, *logs] if found or logs else []
+        last = ["the last program's log:", *self.stage.programs[-1].log.splitlines()[-30:]]
+        return [told, *found, *logs, *last] if found or logs else []
 
     def hear(self) -> bool:
         """Take in what CloudVision has been told so far; whether a program reports."""
@@ -379,8 +384,9 @@ class RealHistory(History):
         return next((program for program in self.programs if program in self.leading), self.programs[0])
 
     def signal(self, number: signal.Signals) -> None:
-        for program in self.programs:
-            program.process.send_signal(number)
+        for program in [*self.programs, *self.leaving]:
+            if program.process.poll() is None:
+                program.process.send_signal(number)
 
     def kill(self) -> None:
         leader = self.leader()
