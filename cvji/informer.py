@@ -84,6 +84,10 @@ class Settings(msgspec.Struct, frozen=True):
         return f"Settings(location={self.location!r})"
 
 
+class StandBy(msgspec.Struct, frozen=True):
+    """Another process reports; this one is to keep itself up to date."""
+
+
 class Elected(msgspec.Struct, frozen=True):
     """This process is to report from now on."""
 
@@ -114,7 +118,7 @@ class Stop(msgspec.Struct, frozen=True):
     code: int
 
 
-Happening = list[Change[Any]] | list[Resource] | Elected | TakenOver | Written | Delivered | Stop
+Happening = list[Change[Any]] | list[Resource] | StandBy | Elected | TakenOver | Written | Delivered | Stop
 
 
 class Deliverer(Protocol):
@@ -215,6 +219,7 @@ class Informer:
         self._awaited: set[Resource] | None = None  # lists to come; None before discovery
         self._listed: set[Resource] = set()  # what is followed
         self._round = 0  # of the lists that are awaited
+        self._watching = False
         self._shards: list[bytes] | None = None  # taken over, and not read yet
         self._stopping_until: float | None = None
         self._code: int | None = None
@@ -231,9 +236,8 @@ class Informer:
     def run(self) -> int:
         """Work until told to stop. Returns the exit code: 1 if another is the leader now."""
         if self._elector is not None:
-            self.watches.start()  # a standby keeps itself up to date
-            run = partial(self._elector.run, lambda: self._queue.put(Elected()), lambda: self._queue.put(Stop(1)))
-            self._start("lease", run)
+            tell = [partial(self._queue.put, what) for what in (Elected(), Stop(1), StandBy())]
+            self._start("lease", partial(self._elector.run, *tell))
         else:
             self._take(Elected())
         while self._code is None:
@@ -307,6 +311,9 @@ class Informer:
                 pass  # intake is over
             case list():
                 self._take_batch(happened)
+            case StandBy():
+                self._watching = True
+                self.watches.start()
             case Elected() if self._checkpoint is not None:
                 self._start("checkpoint", partial(self._keep, self._checkpoint))
             case Elected():
@@ -314,11 +321,12 @@ class Informer:
             case TakenOver(shards):
                 # What is listed after the takeover is at least what the predecessor told. A watch may be silent.
                 self._shards = shards
-                if self._elector is None:
-                    self.watches.start()
-                else:
+                if self._watching:
                     self._round = self.watches.relist()
                     self._awaited = None if self._awaited is None else self._awaited | self._listed
+                else:
+                    self._watching = True
+                    self.watches.start()
             case Delivered(said):
                 self._reporter.delivered(said)
             case Written(shards, held_back, stored):
@@ -475,7 +483,7 @@ class Informer:
         """What is not there yet, for /readyz."""
         if self.synced:
             return ""
-        if self._awaited is None and self._elector is None and self._checkpoint is not None:
+        if not self._watching:
             return "waiting for the checkpoint, and then for the first lists"
         awaited = sorted(str(resource) for resource in self._awaited or ())
         return "waiting for the first lists of " + (", ".join(awaited) or "the Kubernetes API")

@@ -4,6 +4,7 @@ Another's clock is never trusted: a lease has expired when it has not changed fo
 process measures it. Knows nothing of what leaders do.
 """
 
+import itertools
 import logging
 import random
 import threading
@@ -84,9 +85,16 @@ class Elector:
         renewed = self._renewed
         return 0.0 if renewed is None else max(renewed + RENEW_DEADLINE - self._clock(), 0.0)
 
-    def run(self, elected: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Wait for the lease, call `elected`, keep it; call `lost` and return when it could not be kept."""
-        while not self._stop.is_set() and not self._try():
+    def run(self, elected: Callable[[], None], lost: Callable[[], None], waiting: Callable[[], None]) -> None:
+        """Wait for the lease, calling `waiting` if it is not to be had at once; call `elected` and keep it.
+
+        Calls `lost` and returns when it could not be kept.
+        """
+        for attempt in itertools.count():
+            if self._stop.is_set() or self._try():
+                break
+            if not attempt:
+                waiting()
             self._stop.wait(self._patience())
         if self._stop.is_set():
             return
