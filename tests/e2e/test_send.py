@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import re
 import subprocess
 import sys
 import time
@@ -299,20 +298,6 @@ def test_the_calls_signatures_are_what_integrators_rely_on() -> None:
 
 
 CALLS = (send_jobconfig, send_nodeconfig, delete_nodeconfig)
-EXAMPLE = Path(__file__).parents[1] / "examples/scheduler.py"
-
-
-def test_the_example_for_schedulers_runs_and_the_readme_shows_it(cloudvision: CloudVisionSimulator) -> None:
-    env = {"API_SERVER": cloudvision.address, "API_TOKEN": cloudvision.token, "API_CA_FILE": str(cloudvision.ca_file)}
-    done = subprocess.run([sys.executable, EXAMPLE], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    (states,) = ([entry["state"][10:] for entry in entries] for entries in cloudvision.history.values())
-    assert states == ["RUNNING", "RUNNING", "COMPLETED"]
-    assert {entry["type"] for entries in cloudvision.history.values() for entry in entries} == {"JOB_TYPE_TENANT"}
-    assert cloudvision.most_connections == 1
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
-        assert block == EXAMPLE.read_text()
 
 
 def test_a_client_for_many_calls_with_typed_errors(cloudvision: CloudVisionSimulator) -> None:
