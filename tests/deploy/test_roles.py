@@ -428,3 +428,30 @@ def test_without_a_verb_discovery_is_refused(
     program = Program("discover", env=env, folder=stage.folder)
     stage.programs.append(program)
     program.wait_for_log(f'cannot {lacks[2]} resource "{lacks[1]}"', timeout=60)
+
+
+@pytest.mark.parametrize("verb", ["", "list", "watch"], ids=["nothing", "list", "watch"])
+def test_with_the_sriov_operator_the_informer_needs_its_states(
+    verb: str, scheduled_plane: ControlPlane, stage: Stage, team: str, tmp_path: Path
+) -> None:
+    lacks = ("ClusterRole/cv-job-informer-sriov", "sriovnetworknodestates", verb)
+    account = Account(scheduled_plane, render(tmp_path, "sriovoperator"), "cv-job-informer", {lacks})
+    state = {"interfaces": [{"name": "rail0", "mac": macs(1), "pciAddress": "0000:3b:00.0"}]}
+    api = "sriovnetwork.openshift.io/v1"
+    body = {"apiVersion": api, "kind": "SriovNetworkNodeState", "metadata": {"name": "gpu-1", "namespace": team}}
+    stage.cluster.create(body, state)
+    env = {
+        **SETTINGS,
+        "KUBECONFIG": credentials_of(scheduled_plane, stage, account),
+        "STATE_NAMESPACE": account.namespace,
+        "LEADER_ELECT": "true",
+        "NODECONFIG_MODE": "sriovoperator",
+    }
+    program = Program("informer", "--dry-run", env=env, folder=stage.folder)
+    stage.programs.append(program)
+    if verb:
+        program.wait_for_log(f'cannot {verb} resource "sriovnetworknodestates"', timeout=60)
+    else:
+        program.wait_for(lambda: macs(1) in program.out.read_text(), timeout=60)
+        assert "HTTP 403" not in program.log
+    account.remove()
