@@ -197,8 +197,9 @@ render() {
         if [[ -n $JOB_KINDS ]]; then echo "  - kinds.yaml"; fi
         echo "configMapGenerator:"
         echo "  - {name: cv-job-informer-settings, namespace: $place, behavior: merge, envs: [informer.env]}"
-        # Merged even where a component removes it: generators run first.
-        echo "  - {name: cv-interface-discovery-settings, namespace: $place, behavior: merge, envs: [discovery.env]}"
+        if [[ $NODECONFIG_MODE == discovery ]]; then
+            echo "  - {name: cv-interface-discovery-settings, namespace: $place, behavior: merge, envs: [discovery.env]}"
+        fi
         echo "components:"
         case $NODECONFIG_MODE$policies in
             discovery) ;;
