@@ -523,6 +523,7 @@ Variables of `just deploy`, in the environment or as NAME=VALUE behind it (API_T
                            as in `cvji informer --help` and `cvji discover --help`
   REGISTRY, IMAGE_TAG      the image is [REGISTRY/]cv-job-informer:IMAGE_TAG; the tag is cvji's version if empty
   SKIP_BUILD, PUSH         true: do not build the image first; push it to REGISTRY
+  ENGINE                   docker, podman or buildah, to build and push with; the first that is there if empty
   IMAGE_PULL_SECRET        Secret in namespace cloudvision to pull the image with
   ROLLOUT_TIMEOUT          how long to wait for each workload: 5m
   KUBE_CONTEXT             context in KUBECONFIG; the current one if empty

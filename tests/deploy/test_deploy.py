@@ -299,6 +299,17 @@ def test_a_rollout_that_fails_says_why(deployer: Deployer, trouble: dict[str, Ob
     assert "deployment/cv-job-informer did not become ready within 3s" in done.stderr.splitlines()[-1]
 
 
+def test_pods_that_may_not_be_made_are_explained(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+    scheduled_plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": PLACE}})
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    scheduled_plane.call("POST", f"/api/v1/namespaces/{PLACE}/resourcequotas", quota)
+    env = {"API_SERVER": "cv", "API_TOKEN": "x", "LOCATION": "dc1", "SKIP_BUILD": "1", "ROLLOUT_TIMEOUT": "5s"}
+    done = deployer("deploy", **env)
+    assert done.returncode == 1
+    assert "event: ReplicaSet cv-job-informer-" in done.stderr
+    assert "exceeded quota: none" in done.stderr
+
+
 def test_a_node_that_is_down_is_passed_over(
     scheduled_plane: ControlPlane, deployer: Deployer, trouble: dict[str, Object]
 ) -> None:
