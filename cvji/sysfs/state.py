@@ -49,22 +49,28 @@ class Nic(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
 
 
 class State(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
-    """The status: what the node has, and whether it could be read; `message` says what could not."""
+    """The status: what the node has, and whether it could be read; `message` says what could not.
+
+    The counts are for printer columns, whose paths take the first of many.
+    """
 
     interfaces: tuple[Nic, ...] = ()
     sync_status: str = ""
     message: str = ""
+    interface_count: int | None = None
+    vf_count: int | None = None
 
 
 def state_of(interfaces: Iterable[Interface], warnings: Iterable[object]) -> State:
     """The status of a scan that succeeded."""
     message = "; ".join(map(str, warnings))
-    return State(tuple(map(_nic, interfaces)), SUCCEEDED, message[:_MESSAGE])
+    nics = tuple(map(_nic, interfaces))
+    return State(nics, SUCCEEDED, message[:_MESSAGE], len(nics), sum(len(nic.vfs) for nic in nics))
 
 
 def failed(before: State, reason: str) -> State:
     """The status of a scan that failed: what was known before still stands."""
-    return State(before.interfaces, FAILED, reason[:_MESSAGE])
+    return msgspec.structs.replace(before, sync_status=FAILED, message=reason[:_MESSAGE])
 
 
 def remembered(state: State) -> list[tuple[str, Remembered]]:

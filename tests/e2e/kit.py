@@ -39,13 +39,15 @@ class Cluster:
     def close(self) -> None:
         self._http.clear()
 
-    def call(self, method: str, path: str, body: Object | None = None, patch: str = "merge") -> Object:
+    def call(
+        self, method: str, path: str, body: Object | None = None, patch: str = "merge", accept: str = "application/json"
+    ) -> Object:
         """One request; AssertionError unless it succeeds."""
         kind = "application/json"
         if method == "PATCH":  # JSON is YAML, and the API server takes no other name for server-side apply
             kind = f"application/{patch}-patch+{'yaml' if patch == 'apply' else 'json'}"
         data = json.dumps(body) if body is not None else None
-        headers = {**self._http.headers, "Content-Type": kind}
+        headers = {**self._http.headers, "Content-Type": kind, "Accept": accept}
         response = self._http.request(method, self.server + path, body=data, headers=headers)
         assert response.status < 300, f"{method} {path}: {response.status} {response.data!r}"
         found: Object = json.loads(response.data)

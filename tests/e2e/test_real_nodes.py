@@ -156,3 +156,14 @@ def test_an_api_server_that_goes_and_comes_back(
     program.wait_for(lambda: state(real)["status"]["interfaces"][1]["operState"] == "down", timeout=90)
     rounds(late, 1)
     assert "Traceback" not in program.log + late.log
+
+
+def test_the_columns_that_kubectl_prints(real: Stage, host: Host, node: Object) -> None:
+    assert node
+    published(discover(real, host), real)
+    table = real.cluster.call("GET", STATES, accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+    columns = [column["name"] for column in table["columnDefinitions"]]
+    cells = dict(zip(columns, table["rows"][0]["cells"], strict=True))
+    age = cells.pop("Age")
+    assert age.endswith("s")
+    assert cells == {"Name": NODE, "Interfaces": 2, "VFs": 4, "Sync": "Succeeded", "Message": None}
