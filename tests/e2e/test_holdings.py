@@ -7,7 +7,7 @@ import yaml
 
 from tests.e2e.kit import Stage, stamp
 from tests.simulator.kubernetes import CLAIMS, KubernetesSimulator
-from tests.simulator.objects import Object, job, pod, running
+from tests.simulator.objects import Object, ended, job, pod, running
 
 TORCH = ("kubeflow.org", "PyTorchJob")
 
@@ -93,10 +93,16 @@ def test_a_claim_of_gpus_alone_adds_nothing_and_one_shared_by_two_jobs_counts_fo
     pods = [stage.cluster.run_pod(pod(f"{owner['metadata']['name']}-0", owner)) for owner in (first, second)]
     publish(stage, claim(stage, "shared", pods), mac(5))
     only_gpus = stage.cluster.run_pod(pod("gpus-0", gpus, mac(7)))
-    publish(stage, claim(stage, "gpu-only", [only_gpus]))
+    alone = stage.cluster.create(job(*TORCH, "alone"))
+    publish(stage, claim(stage, "gpu-only", [only_gpus, stage.cluster.run_pod(pod("alone-0", alone))]))
     for name, expected in (("first", [mac(5)]), ("second", [mac(5)]), ("gpus", [mac(7)])):
         (entry,) = stage.wait_for_states(name, "RUNNING")
         assert entry["interfaces"]["values"] == expected
+    stage.cluster.set_status(alone, ended(*TORCH, "COMPLETED", stamp(-5), stamp()) or {})
+    after = stage.cluster.create(job(*TORCH, "after"))  # once it is reported, all before it has been judged
+    stage.cluster.run_pod(pod("after-0", after, mac(8)))
+    stage.wait_for_states("after", "RUNNING")
+    assert stage.cloudvision.states("alone") == []
 
 
 def named(name: str) -> Object:

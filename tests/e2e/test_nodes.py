@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.kit import Stage
+from tests.e2e.kit import Stage, stamp
 from tests.simulator.kubernetes import NODE_KINDS, KubernetesSimulator
-from tests.simulator.objects import Object, job, pod
+from tests.simulator.objects import Object, ended, job, pod
 
 DISCOVERY, OPERATOR = ((f"{group}/{version}", kind) for group, version, kind, _ in NODE_KINDS)
 
@@ -111,6 +111,8 @@ def test_a_host_network_job_holds_its_nodes_rails(stage: Stage) -> None:
     entry = stage.wait_for_states("host", "RUNNING", "RUNNING")[-1]
     assert "02:00:00:00:01:99" in entry["interfaces"]["values"]
     assert len(entry["interfaces"]["values"]) == 3
+    cluster.set_status(made, ended("kubeflow.org", "MPIJob", "COMPLETED", stamp(-5), stamp()) or {})
+    stage.wait_for_states("host", "RUNNING", "RUNNING", "COMPLETED")  # it was one update
 
 
 def test_our_own_states_are_believed_from_our_own_namespace_alone(stage: Stage) -> None:
