@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cvji.kube.client import Api, ApiError
 from tests.e2e.kit import Cluster, Program, Stage, write_kubeconfig
 from tests.simulator.certs import make_tls, sign_client
 from tests.simulator.cloudvision import CloudVisionSimulator
@@ -141,6 +142,19 @@ def test_a_server_that_is_not_verified_is_said_once(secured: Secured, stage_for:
     lines = [line for line in program.log.splitlines() if " INFO " not in line]
     assert len(lines) == 1
     assert "insecure-skip-tls-verify: whoever answers at" in lines[0]
+
+
+@pytest.mark.parametrize(("name", "trusted"), [("localhost", True), ("elsewhere.example", False)])
+def test_the_name_that_the_server_s_certificate_must_bear(
+    secured: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trusted: bool
+) -> None:
+    cluster = {**secured.ca, "tls-server-name": name}
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path, secured.server, **cluster)))
+    if trusted:
+        assert json.loads(Api().get("/version"))["major"] == "1"
+    else:
+        with pytest.raises(ApiError, match="doesn't match"):
+            Api().get("/version")
 
 
 PLUGIN = """#!{python}
