@@ -168,6 +168,7 @@ def test_objects_that_are_wrong_are_one_warning_each(kubernetes: KubernetesSimul
     bad = {
         "badnote": raw("badnote", note="{"),
         "hugenote": raw("hugenote", note="[" + " " * 5_000_000 + "]"),
+        "deepnote": raw("deepnote", note='[{"x":' + "[" * 100_000 + "]" * 100_000 + "}]"),
         "badstatus": raw("badstatus", '{"phase":7}'),
         "nameless": raw("nameless", named=False),
         "notutf8": raw("notutf8", '{"phase":"Run"}').replace(b"Run", b"\xff\xfe"),
@@ -175,6 +176,12 @@ def test_objects_that_are_wrong_are_one_warning_each(kubernetes: KubernetesSimul
     for name, body in bad.items():
         kubernetes.put_raw("", "pods", "team", name, body)
     kubernetes.put_raw(TORCH[0], "pytorchjobs", "team", "oddjob", raw("oddjob", '{"conditions":"none"}'))
+    # Odd, and nothing to warn of: as deep as the API server takes, and a time that is none in UTC.
+    deep = "[" * 9_990 + "]" * 9_990
+    kubernetes.put_raw("", "pods", "team", "deepjob-0", raw("deepjob-0", f'{{"odd":{deep}}}'))
+    kubernetes.put_raw(TORCH[0], "pytorchjobs", "team", "deepjob", raw("deepjob", f'{{"odd":{deep}}}'))
+    late = '{"startTime":"9999-12-31T23:59:59-01:00"}'
+    kubernetes.put_raw(TORCH[0], "pytorchjobs", "team", "latejob", raw("latejob", late))
     for name, body in bad.items():  # and once more: still one warning
         kubernetes.put_raw("", "pods", "team", name, body)
     simulated.wait_for_states("good", "RUNNING")
@@ -188,6 +195,8 @@ def test_objects_that_are_wrong_are_one_warning_each(kubernetes: KubernetesSimul
         assert len(found) == 1, (name, found)
         assert len(found[0]) < 400
     assert "$.status.phase" in next(line for line in warnings if "badstatus" in line)
+    assert len(warnings) == len(bad) + 1
+    assert " ERROR " not in program.log
 
 
 # --- CloudVision --------------------------------------------------------------------------------------
