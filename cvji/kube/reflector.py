@@ -138,8 +138,9 @@ class Reflector(Generic[T]):
         while not self._stop.is_set():
             began = self._clock()
             events = 0
+            fresh = self._version is None or self._doubted
             try:
-                if self._version is None or self._doubted:
+                if fresh:
                     self._list()
                     if not available:
                         log.warning("%s: watched again", self._resource)
@@ -155,7 +156,7 @@ class Reflector(Generic[T]):
                 self.state.restarts += 1
                 self._version = None
                 failures = 0 if events else failures + 1
-                if failures > 1:  # 410 right after a fresh list: the server's trouble, not staleness
+                if fresh and failures:  # 410 right after a fresh list: the server's trouble, not staleness
                     self._wait(self._backoff(failures))
             except ApiError as err:
                 self.state.restarts += 1

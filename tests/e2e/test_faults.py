@@ -185,10 +185,13 @@ def test_objects_that_are_wrong_are_one_warning_each(kubernetes: KubernetesSimul
     for name, body in bad.items():  # and once more: still one warning
         kubernetes.put_raw("", "pods", "team", name, body)
     simulated.wait_for_states("good", "RUNNING")
+    program.wait_for(lambda: all(name in program.log for name in [*bad, "oddjob"]))
     kubernetes.compact()
     kubernetes.close_watches()
     finish(simulated, good)
     simulated.wait_for_states("good", "RUNNING", "COMPLETED")
+    start(simulated, "last")  # its pod is listed after all of them
+    simulated.wait_for_states("last", "RUNNING")
     warnings = [line for line in program.log.splitlines() if " WARNING " in line]
     for name in [*bad, "oddjob"]:
         found = [line for line in warnings if name in line]

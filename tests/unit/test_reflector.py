@@ -159,6 +159,13 @@ def test_410_over_and_over_is_no_busy_loop() -> None:
     assert script.waited == sorted(script.waited)
 
 
+def test_a_version_that_an_outage_outlasted_is_listed_anew_at_once() -> None:
+    away = [ApiError(0, "connection refused")] * 8
+    said, script, _ = play(page(7, thing("a", 3)), *away, ApiError(410, "too old"), page(30), [])
+    assert said == ["applied a=0", "listed", "deleted a=0", "listed"]
+    assert len(script.waited) == len(away) + 1  # after the 410 there was none, and one for the watch that ended at once
+
+
 def test_a_watch_that_ends_at_once_is_no_busy_loop() -> None:
     _, script, _ = play(page(7), [], [], [], [])
     assert len(script.waited) == 4
