@@ -76,12 +76,15 @@ class Watches:
     def _run(self) -> None:
         wait = RETRY_FIRST
         first = True
+        wrong = ""  # what the log was last told
         while not self._stop.is_set():
             try:
                 found = served(self._api, self._wanted)
             except Exception as err:  # the outermost loop of this thread, without which no kind is watched again
                 if isinstance(err, ApiError):
-                    log.warning("Kubernetes API at %s: %s; trying again", self._api.host, err)
+                    level = logging.DEBUG if str(err) == wrong else logging.WARNING
+                    log.log(level, "Kubernetes API at %s: %s; trying again", self._api.host, err)
+                    wrong = str(err)
                 else:
                     log.exception("internal error of discovery; trying again")
                     self._on_crash("discovery")
@@ -89,6 +92,9 @@ class Watches:
                 wait = min(wait * 2, self._rediscover)
                 continue
             wait = RETRY_FIRST
+            if wrong:
+                log.warning("Kubernetes API at %s answers again", self._api.host)
+                wrong = ""
             found.update({(resource.group, resource.kind): resource for resource in self._always})
             new = {key: resource for key, resource in found.items() if not self._alive(key)}
             if new or first:
