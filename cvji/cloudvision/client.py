@@ -5,6 +5,7 @@ Decides what an answer means, never when to try again: that is the outbox's.
 
 import enum
 import os
+import re
 import ssl
 import threading
 import time
@@ -217,11 +218,13 @@ def _tls(server: CloudVision) -> ssl.SSLContext:
     return context
 
 
+_CONNECTION = re.compile(r"HTTPS?Connection\(host='[^']*', port=\d+\): ")
+
+
 def _transport_message(err: Exception) -> str:
-    """What went wrong below HTTP, without object addresses or repeated class names."""
-    reason = getattr(err, "reason", None) or err
-    text = str(reason)
-    return text.rpartition(">: ")[2][:MESSAGE_LIMIT] or type(err).__name__
+    """What went wrong below HTTP, without urllib3's own names for the connection."""
+    text = _CONNECTION.sub("", str(getattr(err, "reason", None) or err))
+    return text[:MESSAGE_LIMIT] or type(err).__name__
 
 
 class _ErrorBody(msgspec.Struct):

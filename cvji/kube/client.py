@@ -8,6 +8,7 @@ and its Watch without models cannot resume after a 410).
 import importlib.util
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -310,10 +311,13 @@ class Api:
                 raise ApiError(0, _transport(err)) from None
 
 
+# What urllib3 puts before what went wrong: the server is named already where this is shown.
+_CONNECTION = re.compile(r"HTTPS?Connection\(host='[^']*', port=\d+\): ")
+
+
 def _transport(err: Exception) -> str:
-    text = str(getattr(err, "reason", None) or err)
-    # "<urllib3...HTTPConnection object at 0x...>: Failed to establish ...": the first half helps nobody.
-    return text.rpartition(">: ")[2][:300] or type(err).__name__
+    text = _CONNECTION.sub("", str(getattr(err, "reason", None) or err))
+    return text[:300] or type(err).__name__
 
 
 def _message(response: urllib3.BaseHTTPResponse) -> str:

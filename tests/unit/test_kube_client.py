@@ -140,6 +140,12 @@ def test_errors_say_what_the_server_said(server: Pieces, api: Api, body: bytes, 
     assert str(told.value) == says
 
 
+def test_what_went_wrong_below_http_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ApiError) as told:
+        api_for("http://127.0.0.1:1", tmp_path, monkeypatch).get("/")
+    assert str(told.value) == "Failed to establish a new connection: [Errno 111] Connection refused"
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("7", 7), ("0", 0), ("9999", 300), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("-1", 0), ("²", 0), ("", 0)],
