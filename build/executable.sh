@@ -21,7 +21,9 @@ done
 # Never run.
 for package in aiohttp aiohttp_retry attr attrs h2 markdown_it mypy pydantic.mypy pydantic.v1 pygments rich setuptools tzdata websocket yaml._yaml \
     kubernetes.aio kubernetes.client.api 'kubernetes.client.models.*' kubernetes.dynamic kubernetes.informer \
-    kubernetes.leaderelection kubernetes.stream kubernetes.watch 'urllib3.contrib.emscripten'; do
+    kubernetes.leaderelection kubernetes.stream kubernetes.watch urllib3.contrib.emscripten \
+    _pydecimal _pyio argparse asyncio cgi cgitb configparser ftplib imaplib modulefinder pickletools poplib pstats \
+    tarfile tomllib trace tracemalloc webbrowser xmlrpc; do
     set -- "$@" "--nofollow-import-to=$package"
 done
 # Imported by name at run time, which the compiler does not see.
@@ -36,7 +38,7 @@ from cvji.cli import main
 main()
 MAIN
 PYTHONPATH=/source /opt/packages/bin/python -m nuitka --mode=onefile --deployment --static-libpython=yes --lto=no \
-    --python-flag=no_site --python-flag=isolated --file-reference-choice=runtime \
+    --python-flag=no_site --python-flag=isolated --python-flag=no_docstrings --file-reference-choice=runtime \
     --noinclude-unittest-mode=nofollow --noinclude-pydoc-mode=nofollow --noinclude-setuptools-mode=nofollow \
     --user-package-configuration-file=build/lazy.yml --progress-bar=none --quiet --report=/out/report.xml \
     --output-dir=/tmp/nuitka --output-filename=cvji "$@" /tmp/main.py

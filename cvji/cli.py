@@ -92,7 +92,7 @@ Format = Annotated[str, _option("--log-format", env="LOG_FORMAT", help="text|jso
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Send nothing; print each report as one line of JSON.")]
 
 
-@app.command()
+@app.command(help="Watch jobs and report the NICs or nodes they hold (the Deployment).")
 def informer(
     location: Location = "",
     api_server: Server = "",
@@ -161,7 +161,6 @@ def informer(
     log_format: Format = "text",
     dry_run: DryRun = False,
 ) -> None:
-    """Watch jobs and report the NICs or nodes they hold (the Deployment)."""
     _logging(log_level, log_format)
     token = _token()
     cloudvision = None
@@ -197,7 +196,7 @@ def informer(
     raise typer.Exit(command.run(settings))
 
 
-@app.command()
+@app.command(help="Inventory this node's NICs (the DaemonSet; by hand with --once).")
 def discover(
     once: Annotated[
         bool, typer.Option("--once", help="Print this node's NICs and exit; needs no cluster, no root.")
@@ -229,7 +228,6 @@ def discover(
     log_level: Level = "info",
     log_format: Format = "text",
 ) -> None:
-    """Inventory this node's NICs (the DaemonSet; by hand with --once)."""
     import socket
     from pathlib import Path
 
@@ -271,7 +269,14 @@ def _group() -> None:
     pass
 
 
-@jobconfig.command("send")
+@jobconfig.command(
+    "send",
+    help="""Report a job, by flags or by JSON documents.
+
+    Fields of a document: id, name, state, location, start_time, end_time, nodes, interfaces, tenant.
+    Exit codes: 0 delivered, 1 not delivered, 2 bad input.
+    """,
+)
 def jobconfig_send(
     job_id: Annotated[str, typer.Option("--id", help="The job's key in CloudVision.")] = "",
     name: Annotated[str, typer.Option("--name", help="The name shown; the id if not given.")] = "",
@@ -291,11 +296,6 @@ def jobconfig_send(
     output: Output = "text",
     dry_run: DryRun = False,
 ) -> None:
-    """Report a job, by flags or by JSON documents.
-
-    Fields of a document: id, name, state, location, start_time, end_time, nodes, interfaces, tenant.
-    Exit codes: 0 delivered, 1 not delivered, 2 bad input.
-    """
     from cvji import tenant as command
 
     flags = any((job_id, name, state, start_time, end_time, node, interface))
@@ -318,7 +318,13 @@ def jobconfig_send(
     _send(requests, api_server, api_token_file, api_ca_file, insecure, timeout, output, dry_run=dry_run)
 
 
-@nodeconfig.command("send")
+@nodeconfig.command(
+    "send",
+    help="""Report a node's NICs, by flags or by JSON documents, where NODECONFIG_MODE is disabled.
+
+    Fields of a document: node, location, interfaces: a list of {name, mac, ips}.
+    """,
+)
 def nodeconfig_send(
     node: Annotated[str, typer.Option("--node", help="The node's name.")] = "",
     interface: Annotated[list[str] | None, typer.Option("--interface", help="NAME=MAC[,IP...]; repeatable.")] = None,
@@ -332,10 +338,6 @@ def nodeconfig_send(
     output: Output = "text",
     dry_run: DryRun = False,
 ) -> None:
-    """Report a node's NICs, by flags or by JSON documents, where NODECONFIG_MODE is disabled.
-
-    Fields of a document: node, location, interfaces: a list of {name, mac, ips}.
-    """
     from cvji import tenant as command
     from cvji.cloudvision.send import NodeInterface
 
@@ -353,7 +355,7 @@ def nodeconfig_send(
     _send(requests, api_server, api_token_file, api_ca_file, insecure, timeout, output, dry_run=dry_run)
 
 
-@nodeconfig.command("delete")
+@nodeconfig.command("delete", help="Remove nodes from CloudVision.")
 def nodeconfig_delete(
     node: Annotated[list[str], typer.Argument(help="Names of nodes.")],
     api_server: Server = "",
@@ -364,7 +366,6 @@ def nodeconfig_delete(
     output: Output = "text",
     dry_run: DryRun = False,
 ) -> None:
-    """Remove nodes from CloudVision."""
     from cvji import tenant as command
 
     requests = command.removals(node)

@@ -113,6 +113,17 @@ def test_help_and_version(workplace: Path) -> None:
         assert program.log == ""
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["informer", "discover", "jobconfig", "jobconfig send", "nodeconfig", "nodeconfig send", "nodeconfig delete"],
+)
+def test_every_command_says_what_it_is_for(workplace: Path, command: str) -> None:
+    program = Program(*command.split(), "--help", env={}, folder=workplace)
+    assert program.process.wait(20) == 0
+    _usage, purpose, *_ = filter(None, program.out.read_text().splitlines())
+    assert purpose.startswith("  ")
+
+
 def test_dry_run_sends_nothing_and_prints_each_report_as_a_line(simulated: Stage) -> None:
     program = simulated.informer("--dry-run", API_SERVER="", API_TOKEN="", LOG_FORMAT="json")
     made = simulated.cluster.create(job("ray.io", "RayJob", "a"))
