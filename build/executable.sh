@@ -44,3 +44,4 @@ PYTHONPATH=/source /opt/packages/bin/python -m nuitka --mode=onefile --deploymen
     --output-dir=/tmp/nuitka --output-filename=cvji "$@" /tmp/main.py
 mv /tmp/nuitka/cvji /out/cvji
 mv /tmp/nuitka/main.dist /out/cvji.dist
+mv /out/cvji.dist/cvji.bin /out/cvji.dist/cvji
