@@ -1,10 +1,14 @@
 """The command line as a user meets it: wrong settings, dry runs, proxies, secrets."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from cvji.cli import app
 from tests.e2e.kit import Program, Stage, stamp
 from tests.simulator.objects import ended, job, pod
 from tests.simulator.proxy import ConnectProxy
@@ -113,12 +117,15 @@ def test_help_and_version(workplace: Path) -> None:
         assert program.log == ""
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["informer", "discover", "jobconfig", "jobconfig send", "nodeconfig", "nodeconfig send", "nodeconfig delete"],
-)
-def test_every_command_says_what_it_is_for(workplace: Path, command: str) -> None:
-    program = Program(*command.split(), "--help", env={}, folder=workplace)
+def every_command(command: Any = None, *words: str) -> Iterator[tuple[str, ...]]:
+    for name, below in getattr(command or get_command(app), "commands", {}).items():
+        yield (*words, name)
+        yield from every_command(below, *words, name)
+
+
+@pytest.mark.parametrize("command", list(every_command()), ids=" ".join)
+def test_every_command_says_what_it_is_for(workplace: Path, command: tuple[str, ...]) -> None:
+    program = Program(*command, "--help", env={}, folder=workplace)
     assert program.process.wait(20) == 0
     _usage, purpose, *_ = filter(None, program.out.read_text().splitlines())
     assert purpose.startswith("  ")
