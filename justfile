@@ -22,7 +22,7 @@ test-cluster *ARGS:
 
 # long histories: CVJI_HISTORIES=N of them (1,000 without), N/50 of the real program, and simulated days
 test-torture *ARGS:
-    CVJI_HISTORIES=${CVJI_HISTORIES:-1000} {{run}} pytest tests/torture -m "not cluster" -n 4 {{ARGS}}
+    CVJI_HISTORIES=${CVJI_HISTORIES:-1000} {{run}} pytest tests/torture -m "not cluster" -n 4 --dist worksteal {{ARGS}}
 
 # memory, CPU, latency and rates, as a table; all of them or those named
 bench *ARGS:
