@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 Component = dict[str, Any]
 
@@ -34,7 +35,7 @@ def pypi(report: ElementTree.Element, folder: str) -> list[Component]:
 
 
 def debian(name: str, version: str, arch: str, release: str) -> Component:
-    purl = f"pkg:deb/debian/{name}@{version.replace('+', '%2B')}?arch={arch}&distro=debian-{release}"
+    purl = f"pkg:deb/debian/{name}@{quote(version)}?arch={arch}&distro=debian-{release}"
     return {"type": "library", "name": name, "version": version, "purl": purl, "bom-ref": purl}
 
 
