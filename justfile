@@ -78,7 +78,8 @@ build:
 image:
     build/image.sh image
 
-# the end-to-end tests with the executable of `just build`, and the image of `just image` from the inside; needs root
+# the end-to-end tests and the roles with the executable of `just build`, and the image of `just image` from the inside; needs root
 test-executable *ARGS:
     CVJI_EXECUTABLE={{justfile_directory()}}/dist/cvji.dist/cvji {{run}} pytest tests/e2e -n auto {{ARGS}}
+    CVJI_EXECUTABLE={{justfile_directory()}}/dist/cvji.dist/cvji {{run}} pytest tests/deploy/test_roles.py -m cluster
     {{run}} pytest tests/executable -m executable
