@@ -186,12 +186,12 @@ def test_a_list_goes_on_after_one_that_is_not_delivered(cloudvision: CloudVision
 
 
 def test_the_timeout_covers_every_attempt(cloudvision: CloudVisionSimulator) -> None:
-    cloudvision.delay = 5.0
+    cloudvision.delay = 30.0
     began = time.monotonic()
     code, _, err = cvji(cloudvision, *GOOD, "--timeout", "1.5s")
     assert code == 1
     assert "no answer" in err
-    assert time.monotonic() - began < 4.5  # less than one answer takes
+    assert time.monotonic() - began < 25  # less than one answer takes, on a busy machine too
 
 
 def test_no_token_is_seen_in_a_list_of_processes(cloudvision: CloudVisionSimulator, tmp_path: Path) -> None:
