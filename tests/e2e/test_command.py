@@ -69,7 +69,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (
             {"API_INSECURE_SKIP_VERIFY": "maybe"},
             [],
-            "Input should be a valid boolean",
+            "is not a valid boolean",
         ),
         ({"KUBECONFIG": "absent.yaml"}, [], "KUBECONFIG absent.yaml does not exist"),
         ({"KUBECONFIG": "list.yaml"}, [], "KUBECONFIG list.yaml is not a kubeconfig"),
