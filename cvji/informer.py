@@ -199,8 +199,9 @@ class Informer:
         namespace = settings.namespaces[0] if len(settings.namespaces) == 1 else ""
         registry = Registry(settings.extra_kinds)
         wanted = {kind.key: Wanted(partial(registry.read, kind), namespace) for kind in registry}
-        wanted["", "Pod"] = Wanted(partial(read_pod, registry), namespace)
-        wanted["resource.k8s.io", "ResourceClaim"] = Wanted(read_claim, namespace)
+        note = log.debug if log.isEnabledFor(logging.DEBUG) else None
+        wanted["", "Pod"] = Wanted(partial(read_pod, registry, note=note), namespace)
+        wanted["resource.k8s.io", "ResourceClaim"] = Wanted(partial(read_claim, note=note), namespace)
         self._node_kind = NODE_STATES.get(settings.nodeconfig_mode)
         if self._node_kind:
             # Our own are believed from our own namespace alone: whoever may make them elsewhere is not discovery.

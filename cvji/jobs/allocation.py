@@ -3,6 +3,7 @@
 Turns wire objects into the compact records the tracker keeps. Knows no job and no time.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
@@ -17,18 +18,23 @@ POD = msgspec.json.Decoder(PodObject)
 CLAIM = msgspec.json.Decoder(ClaimObject)
 
 
+# Told what is of use when somebody looks for a NIC that is missing, and of none else; None where nobody listens.
+Note = Callable[[str], None] | None
+
+
 class NetworkStatus(msgspec.Struct, frozen=True, gc=False):
     """One entry of a network-status annotation (Network CRD De-facto Standard, section 4.1.2)."""
 
     interface: str | None = None
     mac: str | None = None
     default: bool | None = None
+    device_info: msgspec.Raw = msgspec.field(name="device-info", default=msgspec.Raw())  # for notes alone
 
 
 _NETWORKS = msgspec.json.Decoder(list[NetworkStatus])
 
 
-def multus_macs(annotation: str | None) -> tuple[tuple[str, ...], str]:
+def multus_macs(annotation: str | None, note: Note = None) -> tuple[tuple[str, ...], str]:
     """The MACs of a pod's secondary attachments, and what is wrong with the annotation ("" if nothing).
 
     The cluster network's own entry (`default`, or eth0) is not an attachment to the switch fabric.
@@ -48,7 +54,12 @@ def multus_macs(annotation: str | None) -> tuple[tuple[str, ...], str]:
             continue
         if mac := ethernet_mac(entry.mac):
             macs.add(mac)
-        elif not infiniband_address(entry.mac):
+            if note:
+                note(f"{entry.interface} has {mac} {bytes(entry.device_info)[:300].decode('utf-8', 'replace')}")
+        elif infiniband_address(entry.mac):
+            if note:
+                note(f"{entry.interface}: {entry.mac} is an InfiniBand address, on no Ethernet switch")
+        else:
             problem = f"network-status annotation: mac {entry.mac[:64]!r} is not an Ethernet address"
     return tuple(sorted(macs)), problem
 
@@ -89,7 +100,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     problem: str
 
 
-def read_pod(registry: Registry, raw: bytes | msgspec.Raw) -> Pod:
+def read_pod(registry: Registry, raw: bytes | msgspec.Raw, note: Note = None) -> Pod:
     """Understand one pod. Raises msgspec.ValidationError or msgspec.DecodeError."""
     found = POD.decode(raw)
     meta, spec, status = found.metadata, found.spec, found.status or PodStatus()
@@ -98,7 +109,8 @@ def read_pod(registry: Registry, raw: bytes | msgspec.Raw) -> Pod:
     macs: tuple[str, ...] = ()
     problem = slot = ""
     if uid is not None and (notes := meta.annotations):
-        macs, problem = multus_macs(notes.network_status or notes.networks_status)
+        named = note and (lambda what: note(f"pod {meta.namespace}/{meta.name}: {what}"))
+        macs, problem = multus_macs(notes.network_status or notes.networks_status, named)
         index = notes.completion_index or notes.volcano_index
         slot = f"{notes.volcano_task or ''}/{index}" if index else ""
     if not slot and (labels := meta.labels) and labels.replica_index:
@@ -133,7 +145,7 @@ def read_pod(registry: Registry, raw: bytes | msgspec.Raw) -> Pod:
     )
 
 
-def read_claim(raw: bytes | msgspec.Raw) -> Claim:
+def read_claim(raw: bytes | msgspec.Raw, note: Note = None) -> Claim:
     """Understand one ResourceClaim. Raises msgspec.ValidationError or msgspec.DecodeError."""
     found = CLAIM.decode(raw)
     status = found.status
@@ -145,7 +157,11 @@ def read_claim(raw: bytes | msgspec.Raw) -> Claim:
             continue
         if mac := ethernet_mac(address):
             macs.add(mac)
-        elif not infiniband_address(address):
+        elif infiniband_address(address):
+            if note:
+                where = f"claim {found.metadata.namespace}/{found.metadata.name}"
+                note(f"{where}: {address} is an InfiniBand address, on no Ethernet switch")
+        else:
             problem = f"status.devices: hardwareAddress {address[:64]!r} is not an Ethernet address"
     return Claim(
         uid=found.metadata.uid,
