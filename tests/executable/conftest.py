@@ -32,15 +32,15 @@ def image() -> str:
     return os.environ.get("CVJI_IMAGE", f"localhost/cv-job-informer:{__version__}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def container(image: str) -> Iterator[str]:
     with container_of(image) as name:
         yield name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def root(container: str) -> Path:
-    """The image's root file system, of this test run alone."""
+    """The image's root file system, of this test alone."""
     return Path(buildah("mount", container))
 
 
