@@ -9,6 +9,7 @@ help:
     @manifests/deploy.sh help
 
 # the informer between a simulated cluster and a simulated CloudVision, in a live table
+[no-exit-message]
 demo:
     @{{run}} python -m tests.demo
 

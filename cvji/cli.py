@@ -467,12 +467,18 @@ def _duration(text: str, name: str) -> float:
 
 def main() -> None:
     """Run the command line. A user's error is one line and exit code 2, never a traceback."""
-    from typer._click.exceptions import ClickException  # typer's own copy of click has no public name for it
+    # typer's own copy of click has no public name for these.
+    from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
+    if sys.stdout is None:  # started with it closed
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     # urllib3 says so at every request; we do once.
     warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     try:
         code = app(standalone_mode=False)
+    except NoArgsIsHelpError as err:
+        typer.echo(err.format_message(), err=True)
+        sys.exit(2)
     except ClickException as err:
         _fail(err.format_message())
     except SettingsError as err:

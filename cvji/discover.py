@@ -13,6 +13,7 @@ from typing import TextIO
 
 import msgspec
 
+from cvji.output import say_or_end
 from cvji.settings import SettingsError
 from cvji.sysfs.links import Links, LinksError, Subscription, read_links
 from cvji.sysfs.memory import Memory, complete, recall
@@ -105,7 +106,7 @@ def once(settings: Settings, output: str, out: TextIO, *, apply: bool) -> int:
     state, interfaces = observer.observe(before)
     if not interfaces and state.sync_status == FAILED:
         raise SettingsError(f"SYSFS_ROOT {settings.sysfs_root} cannot be read: {state.message}")
-    out.write(_printed(state, interfaces, settings.node, settings.namespace, output))
+    say_or_end(_printed(state, interfaces, settings.node, settings.namespace, output), out)
     if store is not None:
         try:
             store.write(state)
@@ -119,14 +120,14 @@ def _printed(state: State, interfaces: tuple[Interface, ...], node: str, namespa
     if output == "table":
         from cvji.sysfs.table import table
 
-        return "".join(f"{line}\n" for line in table(interfaces))
+        return "\n".join(table(interfaces))
     metadata = {"name": node, "namespace": namespace}
     shown = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": state}
     if output == "yaml":
         from msgspec import yaml  # needs PyYAML, which nothing else of this command does
 
-        return yaml.encode(shown).decode()
-    return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode() + "\n"
+        return yaml.encode(shown).decode().rstrip("\n")
+    return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode()
 
 
 class Discovery:

@@ -34,6 +34,7 @@ from cvji.kube.reflector import Change, Happened
 from cvji.kube.watches import REDISCOVER, Wanted, Watches
 from cvji.ledger import SHARDS, Key
 from cvji.nodes.inventory import InterfaceType, NodeReport, NodeState, read_node_state
+from cvji.output import say_or_end
 from cvji.reporter import NodeApplied, NodeDeleted, NodesListed, Reporter
 from cvji.settings import CloudVision, NodeConfigMode, SettingsError
 from cvji.telemetry.metrics import Metrics, Moment, Watch
@@ -149,7 +150,7 @@ class Printer:
         """Print `request`."""
         body = msgspec.Raw(request.body or b"null")
         line = {"method": request.method, "path": request.path, "body": body}
-        print(msgspec.json.encode(line).decode(), file=self._out, flush=True)
+        say_or_end(msgspec.json.encode(line).decode(), self._out)
 
     def depth(self) -> int:
         """Nothing ever waits."""
@@ -184,7 +185,7 @@ class Informer:
         self._elector = elector
         policy = Policy(settings.mode, settings.owner, settings.stability_delay, settings.start_max_wait)
         self._checkpoint: Checkpoint | None = None
-        if settings.state_namespace:
+        if settings.state_namespace and settings.cloudvision:
             identity = f"{socket.gethostname()}-{uuid.uuid4()}"
             self._checkpoint = Checkpoint(api, settings.state_namespace, f"{NAME}-checkpoint", SHARDS, identity)
         self._reporter = Reporter(
@@ -514,7 +515,7 @@ def run(settings: Settings) -> int:
     client = Client(settings.cloudvision, token) if settings.cloudvision and token else None
     api = Api(settings.context)
     elector = None
-    if settings.leader_elect:
+    if settings.leader_elect and settings.cloudvision:
         if not settings.state_namespace:
             raise SettingsError("LEADER_ELECT needs STATE_NAMESPACE, where the Lease and the checkpoint are kept")
         identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4()}"

@@ -1,7 +1,7 @@
 """`cvji jobconfig send` and `cvji nodeconfig send|delete`: reports from flags or JSON documents. Wiring only."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -18,6 +18,7 @@ from cvji.cloudvision.send import (
     node_removal,
     node_request,
 )
+from cvji.output import say, say_or_end
 from cvji.settings import SettingsError
 
 T = TypeVar("T")
@@ -50,14 +51,19 @@ def documents(kind: type[T], file: str) -> list[T]:
     """The document or list of documents in a file, `-` for stdin. Raises SettingsError."""
     name = "stdin" if file == "-" else file
     try:
-        data = sys.stdin.buffer.read(INPUT_LIMIT) if file == "-" else Path(file).read_bytes()
+        data = sys.stdin.buffer.read(INPUT_LIMIT + 1) if file == "-" else Path(file).read_bytes()
+        if not data.strip():
+            raise SettingsError(f"{name} is empty: give flags, a JSON document or a list of them")
+        if len(data) > INPUT_LIMIT:
+            raise SettingsError(f"{name} is over {INPUT_LIMIT >> 20} MiB: give fewer documents at a time")
         if data.lstrip().startswith(b"["):
             return msgspec.json.decode(data, type=list[kind])  # type: ignore[valid-type]
         return [msgspec.json.decode(data, type=kind)]
     except OSError as err:
         raise SettingsError(f"{name}: {err.strerror}") from None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
-        raise SettingsError(f"{name}: {err}") from None
+        more = "; several documents go into one list, [{...}, {...}]" if "trailing" in str(err) else ""
+        raise SettingsError(f"{name}: {err}{more}") from None
 
 
 def job_requests(found: Iterable[JobDocument], location: str, tenant: bool) -> list[Request]:
@@ -101,7 +107,8 @@ def _each(found: Iterable[T], make: Callable[[T], Request]) -> list[Request]:
             requests.append(make(item))
         except InvalidReportError as err:
             where = f"document {number + 1}: " if len(items) > 1 else ""
-            raise SettingsError(f"{where}{err}") from None
+            cure = "; give it by --location, LOCATION or in the document" if err.field == "location" else ""
+            raise SettingsError(f"{where}{err}{cure}") from None
     return requests
 
 
@@ -110,24 +117,38 @@ def print_requests(requests: Iterable[Request], out: TextIO) -> int:
     for request in requests:
         body = msgspec.Raw(request.body or b"null")
         line = {"method": request.method, "path": request.path, "body": body}
-        print(msgspec.json.encode(line).decode(), file=out)
+        say_or_end(msgspec.json.encode(line).decode(), out)
     return 0
 
 
-def deliver(client: CloudVisionClient, requests: Iterable[Request], out: TextIO, *, as_json: bool) -> int:
-    """Send all, in order, going on after a failure. Returns the exit code: 1 if any was not delivered."""
-    code = 0
-    for request in requests:
-        status, message = 200, ""
-        try:
-            attempts = client.deliver(request)
-        except DeliveryError as err:
-            status, message, attempts, code = err.status, str(err), err.attempts, 1
-            print(f"cvji: not delivered: {message}", file=sys.stderr)  # noqa: T201
+def deliver(client: CloudVisionClient, requests: Sequence[Request], out: TextIO, *, as_json: bool) -> int:
+    """Send all, in order, going on after a failure. Returns the exit code: 1 if any was not delivered.
+
+    Where nobody answered for as long as one may take, or the token is not accepted, the others are not tried. Where
+    the outcome cannot be printed, they are.
+    """
+    code, hopeless, mute = 0, "", False
+    for number, request in enumerate(requests):
+        status, message, attempts = 0, hopeless, 0
+        if not hopeless:
+            try:
+                attempts = client.deliver(request)
+            except DeliveryError as err:
+                status, message, attempts, code = err.status, str(err), err.attempts, 1
+                _warn(f"not delivered: {message}")
+                if status in (0, 401) and (left := len(requests) - number - 1):
+                    hopeless = "not tried: an earlier one was not delivered"
+                    _warn(f"{left} more not tried")
         if as_json:
             outcome = {"report": request.about, "delivered": not message, "attempts": attempts}
-            line = outcome | ({"status": status, "reason": message} if message else {})
-            print(msgspec.json.encode(line).decode(), file=out, flush=True)
-        elif not message:
-            print(f"delivered: {request.about}", file=out, flush=True)
+            line = msgspec.json.encode(outcome | ({"status": status, "reason": message} if message else {})).decode()
+        else:
+            line = "" if message else f"delivered: {request.about}"
+        if line and not mute and (wrong := say(line, out)):
+            mute = True
+            _warn(f"{wrong}; going on")
     return code
+
+
+def _warn(message: str) -> None:
+    print(f"cvji: {message}", file=sys.stderr)  # noqa: T201

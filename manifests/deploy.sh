@@ -23,7 +23,7 @@ informer_settings=(LOCATION NAMESPACE JOBCONFIG_MODE NODE_INTERFACE_TYPE JOB_OWN
     START_MAX_WAIT KIND_RETRY RESYNC_INTERVAL API_INSECURE_SKIP_VERIFY LOG_LEVEL LOG_FORMAT)
 discovery_settings=(DISCOVERY_INTERVAL LOG_LEVEL LOG_FORMAT)
 other_settings=(API_SERVER API_TOKEN_FILE API_CA_FILE NODECONFIG_MODE UNPRIVILEGED_DISCOVERY REGISTRY IMAGE_TAG PUSH
-    SKIP_BUILD IMAGE_PULL_SECRET ROLLOUT_TIMEOUT KUBE_CONTEXT COMPONENT TAIL FOLLOW DELETE_CRD)
+    SKIP_BUILD ENGINE IMAGE_PULL_SECRET ROLLOUT_TIMEOUT KUBE_CONTEXT COMPONENT TAIL FOLLOW DELETE_CRD)
 all_settings=("${informer_settings[@]}" "${discovery_settings[@]}" "${other_settings[@]}")
 
 # Go templates: what runs; each pod that is not ready, with its node; why it is not.
@@ -91,8 +91,12 @@ matches() { # NAME PATTERN WHAT: nothing, or it matches
 
 check_settings() {
     local missing="" name
+    local given=API_TOKEN
     if [[ -n $API_TOKEN_FILE ]]; then
-        token=$(cat -- "$API_TOKEN_FILE" 2>/dev/null) || wrong "API_TOKEN_FILE $API_TOKEN_FILE cannot be read"
+        given="API_TOKEN_FILE $API_TOKEN_FILE"
+        token=$(tr '\0' '\1' 2>/dev/null <"$API_TOKEN_FILE") || wrong "$given cannot be read"
+        token=${token%$'\r'}
+        if [[ -z $token ]]; then wrong "$given is empty"; fi
     fi
     if [[ -z $API_SERVER ]]; then missing+=" API_SERVER"; fi
     if [[ -z $token ]]; then missing+=" API_TOKEN"; fi
@@ -101,7 +105,7 @@ check_settings() {
     for name in "${all_settings[@]}"; do
         if [[ $(value "$name") == *[[:cntrl:]]* ]]; then wrong "$name holds a line break or the like"; fi
     done
-    if [[ $token == *[![:graph:]]* ]]; then wrong "API_TOKEN holds characters that no token has, such as spaces"; fi
+    if [[ $token == *[![:graph:]]* ]]; then wrong "$given holds characters that no token has, such as spaces"; fi
 
     one_of JOBCONFIG_MODE interface node
     one_of NODECONFIG_MODE discovery sriovoperator disabled
@@ -115,11 +119,17 @@ check_settings() {
     local label='[a-z0-9]([-a-z0-9]*[a-z0-9])?' host='[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\]'
     local period='[0-9]+(\.[0-9]+)?|([0-9]+h)?([0-9]+m)?([0-9]+(\.[0-9]+)?s)?([0-9]+ms)?'
     matches API_SERVER "($host)(:[0-9]{1,5})?" "host or host:port, such as www.arista.io:443"
+    if [[ $API_SERVER =~ :([0-9]+)$ ]] && ((10#${BASH_REMATCH[1]} < 1 || 10#${BASH_REMATCH[1]} > 65535)); then
+        wrong "API_SERVER is '$API_SERVER': its port must be 1 to 65535"
+    fi
     matches NAMESPACE " *$label *(, *$label *)*,?" "names of namespaces to watch, such as team-a,team-b"
     matches JOB_KINDS ' *[a-z0-9.-]+/[A-Za-z][A-Za-z0-9]* *(, *[a-z0-9.-]+/[A-Za-z][A-Za-z0-9]* *)*' "GROUP/KIND,..."
     for name in STABILITY_DELAY START_MAX_WAIT KIND_RETRY RESYNC_INTERVAL DISCOVERY_INTERVAL ROLLOUT_TIMEOUT; do
         matches "$name" "$period" "a duration, such as 30s or 5m"
     done
+    if [[ $DISCOVERY_INTERVAL =~ ^0*(\.[0-9]+)?s?$ || $DISCOVERY_INTERVAL =~ ^[0-9]{1,3}ms$ ]] && [[ -n $DISCOVERY_INTERVAL ]]; then
+        wrong "DISCOVERY_INTERVAL is '$DISCOVERY_INTERVAL': it must be at least 1s"
+    fi
     matches REGISTRY "($host)(:[0-9]{1,5})?(/[a-z0-9._/-]*[a-z0-9])?" "such as registry.example.com/net"
     matches IMAGE_TAG '[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}' "a tag, such as 1.0.0"
     matches IMAGE_PULL_SECRET '[a-z0-9]([-a-z0-9.]*[a-z0-9])?' "the name of a Secret in namespace $place"
@@ -141,7 +151,9 @@ check_settings() {
 check_cluster() {
     local said
     if ! command -v kubectl >/dev/null; then fail "kubectl is not installed"; fi
-    if ! said=$(k get --raw /version --request-timeout=15s 2>&1); then
+    # Without a terminal to ask at: kubectl would ask for a user's name where the kubeconfig has no credentials.
+    if ! said=$(k get --raw /version --request-timeout=15s 2>&1 </dev/null); then
+        if [[ $said == *"enter Username"* ]]; then said="the kubeconfig's context has no credentials for it"; fi
         fail "the cluster cannot be reached: $(printf '%s' "$said" | tail -n 1)"
     fi
     policies=""
@@ -279,7 +291,7 @@ encoded() { base64 | tr -d '\n'; }
 # --- the image --------------------------------------------------------------------------------------------------------
 
 build_image() {
-    export IMAGE_TAG REGISTRY
+    export IMAGE_TAG REGISTRY ENGINE
     (cd "$root" && just image) || fail "the image could not be built; nothing was changed in the cluster"
 }
 

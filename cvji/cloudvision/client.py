@@ -218,7 +218,7 @@ def _tls(server: CloudVision) -> ssl.SSLContext:
     return context
 
 
-_CONNECTION = re.compile(r"HTTPS?Connection\(host='[^']*', port=\d+\): ")
+_CONNECTION = re.compile(r"\w*Connection\(host='[^']*', port=\d+\): ")
 
 
 def _transport_message(err: Exception) -> str:

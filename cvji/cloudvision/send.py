@@ -258,6 +258,8 @@ class CloudVisionClient:
             if not retriable or time.monotonic() + wait > deadline:
                 status = f"HTTP {answer.status}" if answer.status else "no answer"
                 raise DeliveryError(f"{request.about}: {status}: {answer.message}", answer.status, attempts)
+            if attempts == 1:
+                log.warning("%s: %s; trying again for %.0f s at most", request.about, answer.message, self._timeout)
             self._pause(wait)
 
 

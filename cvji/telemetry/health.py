@@ -61,6 +61,8 @@ def serve(address: str, registry: CollectorRegistry, alive: Check, ready: Check)
         host, port = listening(address)
         Server.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         server = Server((host, port), Handler)
-    except (OSError, ValueError, OverflowError) as err:
+    except (ValueError, OverflowError):
+        raise SettingsError(f"HEALTH_ADDRESS is {address!r}: it must be host:port, such as :8080") from None
+    except OSError as err:
         raise SettingsError(f"HEALTH_ADDRESS {address!r} cannot be listened on: {err}") from None
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

@@ -1,6 +1,7 @@
 """`just demo`: the real informer between two simulators, and a live table of what CloudVision holds."""
 
 import contextlib
+import signal
 import sys
 import tempfile
 import threading
@@ -170,4 +171,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     sys.exit(main())

@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from cvji.cli import app
 from tests.e2e.kit import Program, Stage, stamp
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import ended, job, pod
 from tests.simulator.proxy import ConnectProxy
 
@@ -117,6 +118,14 @@ def test_help_and_version(workplace: Path) -> None:
         assert program.log == ""
 
 
+@pytest.mark.parametrize("words", [[], ["jobconfig"], ["nodeconfig"]])
+def test_without_a_command_the_help_is_shown(workplace: Path, words: list[str]) -> None:
+    program = Program(*words, env={}, folder=workplace)
+    assert program.process.wait(20) == 2
+    assert len(program.log.splitlines()) > 5
+    assert "Commands:" in program.log
+
+
 def every_command(command: Any = None, *words: str) -> Iterator[tuple[str, ...]]:
     for name, below in getattr(command or get_command(app), "commands", {}).items():
         yield (*words, name)
@@ -131,8 +140,13 @@ def test_every_command_says_what_it_is_for(workplace: Path, command: tuple[str, 
     assert purpose.startswith("  ")
 
 
-def test_dry_run_sends_nothing_and_prints_each_report_as_a_line(simulated: Stage) -> None:
-    program = simulated.informer("--dry-run", API_SERVER="", API_TOKEN="", LOG_FORMAT="json")
+def test_dry_run_sends_nothing_and_prints_each_report_as_a_line(
+    simulated: Stage, kubernetes: KubernetesSimulator
+) -> None:
+    # As in the pod's own environment: neither the Lease nor the checkpoint is touched.
+    program = simulated.informer(
+        "--dry-run", API_SERVER="", API_TOKEN="", LOG_FORMAT="json", STATE_NAMESPACE="cloudvision", LEADER_ELECT="true"
+    )
     made = simulated.cluster.create(job("ray.io", "RayJob", "a"))
     simulated.cluster.run_pod(pod("a-0", made, "02:00:00:00:00:01"))
     program.wait_for(lambda: program.out.read_text().count("\n") == 1)
@@ -144,6 +158,8 @@ def test_dry_run_sends_nothing_and_prints_each_report_as_a_line(simulated: Stage
     assert second["body"]["state"] == "JOB_STATE_CANCELLED"
     assert program.stop() == 0
     assert simulated.cloudvision.requests == []
+    assert "configmaps" not in (asked := str(kubernetes.requests))
+    assert "leases" not in asked
     assert all(json.loads(line)["message"] for line in program.log.splitlines())
 
 

@@ -125,7 +125,7 @@ GOOD = ["jobconfig", "send", "--id", "1", "--state", "RUNNING", "--interface", M
         ([*GOOD, "--timeout", "0"], None, "--timeout is '0': it must be more than 0"),
         ([*GOOD, "-o", "xml"], None, "--output is 'xml': it must be one of text, json"),
         ([*GOOD, "-f", "-"], None, "give flags or a JSON document, not both"),
-        (["jobconfig", "send"], "", "stdin: Input data was truncated"),
+        (["jobconfig", "send"], "", "stdin is empty"),
         (["jobconfig", "send"], "{", "stdin: "),
         (["jobconfig", "send"], {"id": "1"}, "stdin: Object missing required field `name`"),
         (["jobconfig", "send"], [{"id": "1", "name": "a", "state": "RUNNING", "mac": "x"}], "unknown field `mac`"),
@@ -236,6 +236,45 @@ def test_not_delivered_is_exit_1_and_says_why(cloudvision: CloudVisionSimulator)
     code, _, err = cvji(cloudvision, *GOOD, "--timeout", "1s")
     assert code == 1
     assert "no answer" in err
+    assert "trying again for 1 s at most" in err
+    assert "Connection(" not in err  # urllib3's own name for it
+
+
+def documents(count: int) -> list[dict[str, Any]]:
+    return [{"id": str(n), "name": f"job-{n}", "state": "RUNNING", "interfaces": MACS} for n in range(count)]
+
+
+@pytest.mark.parametrize("change", [{"API_TOKEN": "wrong"}, {"API_SERVER": "127.0.0.1:1"}])
+def test_a_list_is_given_up_where_nothing_gets_through(
+    cloudvision: CloudVisionSimulator, change: dict[str, str]
+) -> None:
+    send = ("jobconfig", "send", "-o", "json", "--timeout", "1s")
+    code, out, err = cvji(cloudvision, *send, stdin=documents(50), **change)
+    assert code == 1
+    assert "49 more not tried" in err
+    outcomes = [json.loads(line) for line in out.splitlines()]
+    assert [outcome["delivered"] for outcome in outcomes] == [False] * 50
+    assert [outcome["attempts"] > 0 for outcome in outcomes] == [True] + [False] * 49
+
+
+def test_what_nobody_reads_is_delivered_all_the_same(cloudvision: CloudVisionSimulator) -> None:
+    settings = {
+        "API_SERVER": cloudvision.address,
+        "API_TOKEN": cloudvision.token,
+        "API_CA_FILE": str(cloudvision.ca_file),
+        "LOCATION": "lab",
+    }
+    given = json.dumps(documents(20)).encode()
+    for number, target in enumerate(("/dev/full", "&-"), 1):
+        words = ["sh", "-c", f'"$@" >{target}', "sh", EXECUTABLE, "jobconfig", "send"]
+        done = subprocess.run(words, env=settings, input=given, stderr=subprocess.PIPE, timeout=60, check=False)
+        assert done.returncode == 0
+        assert done.stderr.decode() in ("", "cvji: stdout: No space left on device; going on\n")
+        assert len(cloudvision.requests) == 20 * number
+    for command in (["jobconfig", "send", "--dry-run"], ["discover", "--once"]):
+        words = ["sh", "-c", '"$@" >/dev/full', "sh", EXECUTABLE, *command]
+        done = subprocess.run(words, env=settings, input=given, stderr=subprocess.PIPE, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (1, b"cvji: stdout: No space left on device\n")
 
 
 def test_dry_run_needs_no_server(cloudvision: CloudVisionSimulator) -> None:
