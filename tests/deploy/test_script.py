@@ -53,6 +53,11 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         ("JOB_KINDS", "Training"),
         ("STABILITY_DELAY", "soon"),
         ("DISCOVERY_INTERVAL", "-1"),
+        ("DISCOVERY_INTERVAL", "0"),
+        ("DISCOVERY_INTERVAL", "500ms"),
+        ("API_SERVER", "cloudvision:0"),
+        ("API_SERVER", "cloudvision:99999"),
+        ("API_TOKEN_FILE", "/dev/null"),
         ("REGISTRY", "https://registry.example.com"),
         ("REGISTRY", "r.example.com/x', newTag: 'y"),
         ("IMAGE_TAG", "a b"),
@@ -90,6 +95,13 @@ def test_good_settings_reach_for_the_cluster(tmp_path: Path) -> None:
     needs("kubectl")
     done = script(tmp_path, "deploy", "LOCATION=Büro 1", "JOBCONFIG_MODE=Node", "NAMESPACE=a, b", **GOOD)
     assert done.returncode == 1
+    assert done.stderr.startswith("deploy: the cluster cannot be reached: ")
+
+
+def test_a_token_file_may_end_its_line_as_windows_does(tmp_path: Path) -> None:
+    needs("kubectl")
+    (tmp_path / "token").write_bytes(b"t0ken\r\n")
+    done = script(tmp_path, "deploy", f"API_TOKEN_FILE={tmp_path / 'token'}", "ENGINE=buildah", **GOOD)
     assert done.stderr.startswith("deploy: the cluster cannot be reached: ")
 
 
