@@ -15,7 +15,7 @@ demo:
 
 # every check and test that needs nothing but this machine
 test *ARGS: lint
-    {{run}} pytest -n auto {{ARGS}}
+    {{run}} pytest -n auto --dist worksteal {{ARGS}}
 
 # the tests against a real kube-apiserver: built with Go, or yours in CVJI_TEST_KUBECONFIG
 test-cluster *ARGS:
