@@ -125,8 +125,11 @@ Happening = list[Change[Any]] | list[Resource] | StandBy | Elected | TakenOver |
 class Deliverer(Protocol):
     """Where requests go."""
 
-    def put(self, key: Key, request: Request, tag: object = None) -> None:
-        """Send `request`; it replaces what waits under its key."""
+    def put(self, key: Key, request: Request, tag: object = None, waited: float = 0.0) -> None:
+        """Send `request`; it replaces what waits under its key. `waited`: seconds that it has waited elsewhere."""
+
+    def withdraw(self, key: Key) -> float | None:
+        """Forget what waits under a key, unless it is on its way: for how many seconds it has waited."""
 
     def depth(self) -> int:
         """How many keys wait."""
@@ -146,11 +149,15 @@ class Printer:
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
-    def put(self, key: Key, request: Request, tag: object = None) -> None:  # noqa: ARG002
+    def put(self, key: Key, request: Request, tag: object = None, waited: float = 0.0) -> None:  # noqa: ARG002
         """Print `request`."""
         body = msgspec.Raw(request.body or b"null")
         line = {"method": request.method, "path": request.path, "body": body}
         say_or_end(msgspec.json.encode(line).decode(), self._out)
+
+    def withdraw(self, key: Key) -> float | None:  # noqa: ARG002
+        """Nothing ever waits."""
+        return None
 
     def depth(self) -> int:
         """Nothing ever waits."""
@@ -289,13 +296,22 @@ class Informer:
             if self._stopping_until is None:
                 self._reporter.advance(self._clock())
             self._store()
-            for send in self._reporter.take():
-                self._announce(send.said)
-                self._deliver.put(send.key, send.request, send.said)
+            self._send(self._clock())
         else:
             self._reporter.rest()
         if self._stopping_until is not None:
             self._finish(self._stopping_until, undelivered)
+
+    def _send(self, now: float) -> None:
+        for send in self._reporter.take(now):
+            if not send.waited:
+                self._announce(send.said)
+            self._deliver.put(send.key, send.request, send.said, send.waited)
+            if not self._settings.cloudvision:  # printed is as good as delivered
+                self._reporter.delivered(send.said)
+        for key in self._reporter.surplus(now):
+            if (waited := self._deliver.withdraw(key)) is not None:
+                self._reporter.spill(key, waited, now)
 
     def _wait(self) -> float:
         """Seconds until the loop has something to do by itself."""
@@ -362,6 +378,7 @@ class Informer:
     def _finish(self, until: float, undelivered: int) -> None:
         """After SIGTERM: done once everything is delivered and recorded, or when time is up."""
         left = max(undelivered, self._deliver.depth()) + len(self._reporter.held_back())
+        left += self._reporter.backlog(self._clock())[0]
         quiet = not left and not self._writing and not self._reporter.changed
         if quiet or time.monotonic() >= until:
             if left:
@@ -497,12 +514,13 @@ class Informer:
             resource: Watch(watch.restarts, watch.decode_failures, now - watch.heard if watch.heard else 0.0)
             for resource, watch in list(self.watches.states.items())
         }
+        backlog, waited = self._reporter.backlog(self._clock())
         return Moment(
             jobs=self._reporter.jobs_by_state(),
             nodes=self._reporter.nodes(),
             leads=self._reporter.leading,
-            outbox=self._deliver.depth(),
-            oldest=self._deliver.oldest_age(),
+            outbox=self._deliver.depth() + len(self._reporter.held_back()) + backlog,
+            oldest=max(self._deliver.oldest_age(), waited),
             watches=watches,
         )
 

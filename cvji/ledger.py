@@ -2,11 +2,17 @@
 
 A record is written down before its report is sent and again once it is acknowledged. So whatever instant the
 informer dies at, its successor knows every job that CloudVision may hold, and repeats at most the last report.
+
+While CloudVision is away, jobs end and go that it must still be told of. They alone grow in number with time and not
+with the cluster. So they are spilled to a backlog of a few hundred bytes each, and taken back when it is their turn.
 """
 
+import math
+import struct
 import uuid
 import zlib
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -54,6 +60,7 @@ class _Job(msgspec.Struct, array_like=True):
     macs: bytes
     kept: list[str] | bytes
     told: bool
+    gone: bool = False
 
 
 class _Shard(msgspec.Struct, array_like=True):
@@ -64,6 +71,8 @@ class _Shard(msgspec.Struct, array_like=True):
 
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(_Shard).decode
+_DECODE_JOB = msgspec.msgpack.Decoder(_Job).decode
+_SINCE = struct.Struct("d")
 
 
 def shard_of(key: Key) -> int:
@@ -78,14 +87,22 @@ class Ledger:
         self.jobs: dict[str, JobRecord] = {}
         self.nodes: dict[str, NodeRecord] = {}
         self.dirty: set[int] = set()
+        self.leaving: dict[str, None] = {}  # of the jobs those that are gone and yet to be told of, in that order
+        # The rest of these, by the bytes of their uids: since when they wait, and the record as in a shard.
+        self._backlog: list[dict[bytes, bytes]] = [{} for _ in range(SHARDS)]
         self._jobs_in: list[dict[str, None]] = [{} for _ in range(SHARDS)]
         self._nodes_in: list[dict[str, None]] = [{} for _ in range(SHARDS)]
 
     def put_job(self, report: JobReport) -> None:
         """A report is about to be sent."""
-        record = self.jobs.get(report.id)
-        self.jobs[report.id] = JobRecord(report, gone=record is not None and record.gone and report.end is not None)
         shard = shard_of(("job", report.id))
+        record = self.jobs.get(report.id)
+        gone = record is not None and record.gone and report.end is not None
+        self.jobs[report.id] = JobRecord(report, gone=gone)
+        if not gone:
+            self.leaving.pop(report.id, None)
+        if self._backlog[shard]:
+            self._backlog[shard].pop(_uid_bytes(report.id), None)
         self._jobs_in[shard][report.id] = None
         self.dirty.add(shard)
 
@@ -133,6 +150,7 @@ class Ledger:
         record = self.jobs.get(uid)
         if record is not None:
             record.gone = True
+            self.leaving[uid] = None
             self._drop_if_done(uid)
 
     def _drop_if_done(self, uid: str) -> None:
@@ -141,18 +159,49 @@ class Ledger:
             shard = shard_of(("job", uid))
             del self.jobs[uid]
             del self._jobs_in[shard][uid]
+            self.leaving.pop(uid, None)
             self.dirty.add(shard)
+
+    # --- the backlog ----------------------------------------------------------------------------------
+
+    def spill(self, uid: str, since: float) -> None:
+        """Move a job that is `leaving` to the backlog; it has waited `since` then."""
+        shard = shard_of(("job", uid))
+        packed = _pack(self.jobs.pop(uid))
+        self._backlog[shard][packed.uid] = _SINCE.pack(since) + _ENCODE(packed)
+        del self._jobs_in[shard][uid], self.leaving[uid]
+
+    def take_back(self) -> tuple[JobReport, float] | None:
+        """Move a job from the backlog to those that are `leaving`: its report, and since when it has waited."""
+        for shard, spilled in enumerate(self._backlog):
+            for uid in spilled:
+                data = spilled.pop(uid)
+                record = _unpack(_DECODE_JOB(data[_SINCE.size :]))
+                report = record.report
+                self.jobs[report.id] = record
+                self._jobs_in[shard][report.id] = self.leaving[report.id] = None
+                return report, _SINCE.unpack_from(data)[0]
+        return None
+
+    def backlog(self) -> tuple[int, float]:
+        """How many jobs are in it, and since when the first of them has waited, infinity if none; by any thread."""
+        data = [data for spilled in self._backlog for data in list(spilled.values())]
+        return len(data), min((_SINCE.unpack_from(one)[0] for one in data), default=math.inf)
 
     # --- shards -------------------------------------------------------------------------------------
 
     def encode(self, shard: int) -> bytes:
         """A shard as it is to be stored."""
-        jobs = [_pack(self.jobs[uid]) for uid in self._jobs_in[shard]]
+        jobs: list[Any] = [_pack(self.jobs[uid]) for uid in self._jobs_in[shard]]
+        jobs += [msgspec.Raw(data[_SINCE.size :]) for data in self._backlog[shard].values()]
         nodes = {node: (self.nodes[node].mark, self.nodes[node].told) for node in self._nodes_in[shard]}
         return zlib.compress(_ENCODE(_Shard(FORMAT, jobs, nodes)), 1)
 
-    def load(self, data: bytes) -> None:
-        """Take in a shard as it was stored. Raises LedgerError; then nothing of it is taken in."""
+    def load(self, data: bytes, now: float) -> None:
+        """Take in a shard as it was stored; what is in the backlog waits since `now`.
+
+        Raises LedgerError; then nothing of it is taken in.
+        """
         try:
             inflate = zlib.decompressobj()
             plain = inflate.decompress(data, INFLATED_LIMIT)
@@ -167,6 +216,9 @@ class Ledger:
         for record in records:
             self.jobs[record.report.id] = record
             self._jobs_in[shard_of(("job", record.report.id))][record.report.id] = None
+            if record.gone:
+                self.leaving[record.report.id] = None
+                self.spill(record.report.id, now)
         for node, (mark, told) in found.nodes.items():
             self.nodes[node] = NodeRecord(mark, told)
             self._nodes_in[shard_of(("node", node))][node] = None
@@ -191,6 +243,7 @@ def _pack(record: JobRecord) -> _Job:
         macs=b"" if report.nodes else _mac_bytes(report.holds),
         kept=list(report.kept) if report.nodes else _mac_bytes(report.kept),
         told=record.told,
+        gone=record.gone and report.end is not None,
     )
 
 
@@ -208,7 +261,7 @@ def _unpack(job: _Job) -> JobRecord:
         nodes=nodes,
         kept=_mac_texts(job.kept) if isinstance(job.kept, bytes) else tuple(job.kept),
     )
-    return JobRecord(report, job.told)
+    return JobRecord(report, job.told, job.gone)
 
 
 def _uid_bytes(uid: str) -> bytes:

@@ -6,6 +6,7 @@ A standby is a reporter that is not told to lead: it sees everything and decides
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 import msgspec
 
@@ -33,11 +34,19 @@ class NodesListed(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """A request to be sent, and what it says: given back to `delivered` once CloudVision took it."""
+    """A request to be sent, and what it says: given back to `delivered` once CloudVision took it.
+
+    `waited`: for how many seconds it has waited before, in the backlog.
+    """
 
     key: Key
     request: Request
     said: JobReport | NodeReport
+    waited: float = 0.0
+
+
+WINDOW = 256  # of the jobs that are gone, how many are on their way at once; the others are in the backlog
+TURN = 60.0  # seconds after which those on their way give way to others: they may be refused for good
 
 
 class Reporter:
@@ -50,6 +59,7 @@ class Reporter:
         *,
         durable: bool,
         resync: float = 0.0,
+        window: int = WINDOW,
         problem: Callable[[Problem], None] = lambda _: None,
     ) -> None:
         """`durable`: reports wait for their record to be written. `resync`: seconds, 0 for never."""
@@ -60,6 +70,8 @@ class Reporter:
         self._ledger = Ledger()
         self._held_back: dict[Key, JobReport | NodeReport] = {}  # until their shard is written
         self._ready: list[Send] = []
+        self._window = window
+        self._turn_at = 0.0
         self._resync = resync
         self._again: list[Key] = []  # what is still to be repeated in this round, last first
         self._again_at = 0.0
@@ -86,7 +98,7 @@ class Reporter:
         unread = []
         for shard in shards:
             try:
-                self._ledger.load(shard)
+                self._ledger.load(shard, now)
             except LedgerError as err:
                 unread.append(err)
         jobs = self._ledger.jobs.values()
@@ -138,14 +150,14 @@ class Reporter:
         else:
             self._release(key, said)
 
-    def _release(self, key: Key, said: JobReport | NodeReport) -> None:
+    def _release(self, key: Key, said: JobReport | NodeReport, waited: float = 0.0) -> None:
         if isinstance(said, JobReport):
             request = post_job(job_config(said, location=self._location))
         elif said.nics:
             request = post_node(node_config(said, location=self._location))
         else:
             request = delete_node(said.node)
-        self._ready.append(Send(key, request, said))
+        self._ready.append(Send(key, request, said, waited))
 
     def _repeat(self, now: float) -> None:
         """Say again what CloudVision has acknowledged, all of it once per round, evenly spread.
@@ -205,10 +217,30 @@ class Reporter:
 
     # --- sending ------------------------------------------------------------------------------------
 
-    def take(self) -> list[Send]:
+    def take(self, now: float) -> list[Send]:
         """What is to be sent now, in order."""
+        while len(self._ledger.leaving) < self._window and (taken := self._ledger.take_back()):
+            report, since = taken
+            self._release(("job", report.id), report, max(now - since, 0.0))
         ready, self._ready = self._ready, []
         return ready
+
+    def surplus(self, now: float) -> list[Key]:
+        """What was taken and had better be withdrawn, and then `spill`ed: the oldest beyond the window, or all
+        when others have waited for a while.
+        """
+        leaving = self._ledger.leaving
+        surplus = len(leaving) - self._window
+        self._turn_at = min(self._turn_at, now + TURN)  # the clock may have been set back
+        if self._turn_at <= now:
+            self._turn_at = now + TURN
+            surplus = len(leaving) if self._ledger.backlog()[0] else surplus
+        keys = [("job", uid) for uid in islice(leaving, max(surplus, 0))]
+        return [key for key in keys if key not in self._held_back]
+
+    def spill(self, key: Key, waited: float, now: float) -> None:
+        """What was `surplus` is withdrawn, after it has waited for so many seconds."""
+        self._ledger.spill(key[1], now - waited)
 
     def delivered(self, said: JobReport | NodeReport) -> None:
         """CloudVision took this."""
@@ -223,7 +255,13 @@ class Reporter:
         """How many jobs wait to be reported, run and have ended, as CloudVision was told."""
         told = list(self._ledger.jobs.values())
         running = sum(record.report.end is None for record in told)
-        return {"pending": self._tracker.pending(), "running": running, "ended": len(told) - running}
+        ended = len(told) - running + self._ledger.backlog()[0]
+        return {"pending": self._tracker.pending(), "running": running, "ended": ended}
+
+    def backlog(self, now: float) -> tuple[int, float]:
+        """How many jobs wait for their turn to be sent, and for how many seconds the first of them has waited."""
+        count, since = self._ledger.backlog()
+        return count, max(now - since, 0.0)
 
     def nodes(self) -> int:
         """How many nodes CloudVision was told of."""

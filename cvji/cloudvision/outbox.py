@@ -66,13 +66,22 @@ class Outbox:
         parcels = itertools.chain(self._waiting.values(), self._in_flight.values())
         return min((parcel.since for parcel in parcels), default=None)
 
-    def put(self, key: tuple[str, str], request: Request, now: float, tag: object = None) -> None:
-        """Send `request` when its turn comes; it replaces what waits under its key."""
+    def put(self, key: tuple[str, str], request: Request, now: float, tag: object = None, waited: float = 0.0) -> None:
+        """Send `request` when its turn comes; it replaces what waits under its key.
+
+        `waited`: for how many seconds it has already waited elsewhere.
+        """
         replaced = self._waiting.get(key)
-        parcel = Parcel(key, request, tag, replaced.since if replaced else now)
+        parcel = Parcel(key, request, tag, replaced.since if replaced else now - waited)
         self._waiting[key] = parcel
         if key not in self._in_flight:
             self._schedule(parcel, now)
+
+    def withdraw(self, key: tuple[str, str], now: float) -> float | None:
+        """Forget what waits under a key, unless it is in flight too: for how many seconds it has waited."""
+        if key in self._in_flight or key not in self._waiting:
+            return None
+        return now - self._waiting.pop(key).since
 
     def take(self, now: float) -> Parcel | None:
         """The next request to attempt now, if any; it is in flight until `settle`d."""
@@ -194,11 +203,16 @@ class Delivery:
         for thread in self._threads:
             thread.start()
 
-    def put(self, key: tuple[str, str], request: Request, tag: object = None) -> None:
-        """Send `request`; it replaces what waits under its key."""
+    def put(self, key: tuple[str, str], request: Request, tag: object = None, waited: float = 0.0) -> None:
+        """Send `request`; it replaces what waits under its key. See `Outbox.put`."""
         with self._changed:
-            self._outbox.put(key, request, self._clock(), tag)
+            self._outbox.put(key, request, self._clock(), tag, waited)
             self._changed.notify()
+
+    def withdraw(self, key: tuple[str, str]) -> float | None:
+        """See `Outbox.withdraw`."""
+        with self._changed:
+            return self._outbox.withdraw(key, self._clock())
 
     def depth(self) -> int:
         """How many keys wait or are in flight."""

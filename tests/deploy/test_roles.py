@@ -6,7 +6,6 @@ What it does with its role is its whole job, without one refusal; and with any v
 import base64
 import copy
 import json
-import socket
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.deploy.conftest import PLACE, Deployer
 from tests.deploy.rendered import Object, names, one, render
 from tests.deploy.test_deploy import DISCOVERY, SECRET, everything, pods
 from tests.deploy.test_manifests import INFORMER, grants
-from tests.e2e.kit import QUICK, Cluster, Program, Stage, stamp, write_kubeconfig
+from tests.e2e.kit import QUICK, Cluster, Program, Stage, free_port, stamp, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.objects import ended, job, pod
 from tests.sysfs.trees import mlx5_host
@@ -70,13 +69,6 @@ def pod_token(plane: ControlPlane, deployed: Object) -> str:
     path = f"/api/v1/namespaces/{meta['namespace']}/serviceaccounts/{account}/token"
     token: str = plane.call("POST", path, request)["status"]["token"]
     return token
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 # --- sufficient -------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.report import End, JobState
 from cvji.jobs.tracker import Applied, Deleted, KindWatched, Policy
 from cvji.nodes.inventory import Nic, NodeState
-from cvji.reporter import NodeApplied, NodeDeleted, NodesListed, Reporter
+from cvji.reporter import WINDOW, NodeApplied, NodeDeleted, NodesListed, Reporter
 from tests.simulator.cloudvision import Job as Payload
 from tests.simulator.cloudvision import check_job
 
@@ -300,7 +300,7 @@ class Informer:
 
     def __init__(self, number: int, history: "History", lease: bool) -> None:
         self.number, self.history = number, history
-        self.reporter = Reporter(POLICY, "lab", durable=True)
+        self.reporter = Reporter(POLICY, "lab", durable=True, window=history.window)
         self.outbox = Outbox(history.rng.random)
         self.known: dict[str, dict[str, Any]] = {kind: {} for kind in history.cluster.objects}
         self.read: dict[str, int] = dict.fromkeys(self.known, -1)  # place in the log, -1: to be listed
@@ -369,8 +369,11 @@ class Informer:
             else:
                 history.store.shards.update(shards)
                 self.reporter.written(shards, held_back)
-        for send in self.reporter.take():
-            self.outbox.put(send.key, send.request, now, send.said)
+        for send in self.reporter.take(START + now):
+            self.outbox.put(send.key, send.request, now, send.said, send.waited)
+        for key in self.reporter.surplus(START + now):
+            if (waited := self.outbox.withdraw(key, now)) is not None:
+                self.reporter.spill(key, waited, START + now)
         while self.lease and (parcel := self.outbox.take(now)) is not None:
             self.flying.append((now + rng.uniform(0, 1.5), parcel))
         for flight in [flight for flight in self.flying if flight[0] <= now]:
@@ -382,7 +385,7 @@ class Informer:
         if history.cloudvision.away:
             answer = Answer(Verdict.BUSY, message="away")
         elif not history.quiet and history.rng.random() < 0.05:
-            answer = Answer(history.rng.choice([Verdict.RETRY, Verdict.BUSY]), 500)
+            answer = Answer(history.rng.choice(history.failures), 500)
         else:
             history.cloudvision.take(parcel)
             if not history.quiet and history.rng.random() < 0.05:
@@ -411,9 +414,15 @@ class History:
         busy: float = 500.0,
         claims: float = 0.0,
         warm: bool = False,
+        narrow: bool = False,
         clock: Callable[[float], datetime] = when,
     ) -> None:
-        """`warm`: a second process stands by, and takes over when the first fails."""
+        """`warm`: a second process stands by, and takes over when the first fails.
+
+        `narrow`: of the jobs that are gone one at a time is on its way, and some reports are refused for a while.
+        """
+        self.window = 1 if narrow else WINDOW
+        self.failures = [Verdict.RETRY, Verdict.BUSY, *([Verdict.REFUSED] if narrow else [])]
         self.seed = seed
         self.rng = random.Random(seed)
         self.cluster = Cluster(self.rng, jobs, claims=claims, clock=clock)
@@ -546,7 +555,8 @@ class History:
 
     def remembered(self) -> set[str]:
         """The jobs in the checkpoint."""
-        return set(self.informers[0].reporter._ledger.jobs)
+        ledger = self.informers[0].reporter._ledger
+        return {*ledger.jobs, *["the backlog"][: ledger.backlog()[0]]}
 
     # --- the judge ----------------------------------------------------------------------------------
 

@@ -453,8 +453,8 @@ class RealHistory(History):
             found = self.world.shard(f"{NAME}-checkpoint-{shard}")
             data: Mapping[str, str] = (found or {}).get("binaryData") or {}
             if text := data.get("ledger"):
-                ledger.load(base64.b64decode(text))
-        return {record.report.name for record in ledger.jobs.values()}
+                ledger.load(base64.b64decode(text), 0.0)
+        return {record.report.name for record in ledger.jobs.values()} | {*["the backlog"][: ledger.backlog()[0]]}
 
 
 def complaints(log: str) -> list[str]:

@@ -34,7 +34,7 @@ def differences(seeds: Iterable[int], **options: Any) -> list[str]:
 @pytest.mark.parametrize("first", range(FIRST, FIRST + COUNT, CHUNK))
 def test_histories(first: int) -> None:
     seeds = range(first, min(first + CHUNK, FIRST + COUNT))
-    assert differences(seeds, claims=0.4, warm=True) == []
+    assert differences(seeds, claims=0.4, warm=True, narrow=first // CHUNK % 2 == 1) == []
 
 
 @pytest.mark.parametrize("seed", REGRESSIONS)

@@ -8,13 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from cvji.settings import SettingsError
 from cvji.telemetry.health import listening, serve
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+from tests.e2e.kit import free_port
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is remembered of reports: complete, small, and readable only as what it is."""
 
+import math
 import random
 import time
 import uuid
@@ -32,7 +33,7 @@ def report(uid: str, state: JobState = JobState.RUNNING, **change: object) -> Jo
 def copy(ledger: Ledger) -> Ledger:
     loaded = Ledger()
     for shard in range(SHARDS):
-        loaded.load(ledger.encode(shard))
+        loaded.load(ledger.encode(shard), 0.0)
     return loaded
 
 
@@ -74,12 +75,44 @@ def test_a_record_goes_when_its_object_has_and_cloudvision_knows() -> None:
     assert copy(ledger).jobs == {}
 
 
+def test_a_job_that_is_gone_can_be_spilled_and_taken_back_unchanged_and_is_stored_all_the_while() -> None:
+    ledger = Ledger()
+    reports = [report(uid, JobState.FAILED) for uid in (str(uuid.UUID(int=5)), "no-uuid")]
+    for one in reports:
+        ledger.put_job(one)
+        ledger.forget_job(one.id)
+    records = dict(ledger.jobs)
+    for since, one in enumerate(reports):
+        ledger.spill(one.id, float(since))
+    assert (ledger.jobs, ledger.leaving) == ({}, {})
+    assert ledger.backlog() == (2, 0.0)
+    for found in (ledger, copy(ledger)):
+        assert found.jobs == {}
+        assert [found.take_back(), found.take_back(), found.take_back()].count(None) == 1
+        assert found.jobs == records
+        assert list(found.leaving) == list(found.jobs)
+        for one in reports:
+            found.told_job(one)
+        assert (found.jobs, found.leaving) == ({}, {})
+    assert ledger.backlog() == (0, math.inf)
+
+
+def test_what_is_newly_said_of_a_spilled_job_takes_its_place() -> None:
+    ledger = Ledger()
+    ledger.put_job(report("a", JobState.CANCELLED))
+    ledger.forget_job("a")
+    ledger.spill("a", 0.0)
+    ledger.put_job(report("a"))  # it was not gone after all
+    assert ledger.take_back() is None
+    assert copy(ledger).jobs == ledger.jobs == {"a": JobRecord(report("a"))}
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"junk", zlib.compress(b"junk"), zlib.compress(msgspec.msgpack.encode([2, [], {}])), b"\x00" * 100]
 )
 def test_what_is_not_a_ledger_is_refused(data: bytes) -> None:
     with pytest.raises(LedgerError):
-        Ledger().load(data)
+        Ledger().load(data, 0.0)
 
 
 def test_20000_running_jobs_fit_and_load_fast() -> None:
@@ -97,7 +130,7 @@ def test_20000_running_jobs_fit_and_load_fast() -> None:
     began = time.process_time()
     loaded = Ledger()
     for shard in shards:
-        loaded.load(shard)
+        loaded.load(shard, 0.0)
     seconds = time.process_time() - began
     assert loaded.jobs == ledger.jobs
     print(f"{sum(map(len, shards))} bytes, loaded in {seconds:.2f} s")

@@ -86,6 +86,23 @@ def test_a_failed_request_gives_way_to_a_newer_one() -> None:
     assert second.request.about == "2"
 
 
+def test_what_waits_can_be_withdrawn_and_what_flies_cannot() -> None:
+    outbox = box()
+    outbox.put(("job", "a"), request("1"), 0)
+    flying = outbox.take(3)
+    assert flying is not None
+    outbox.put(("job", "a"), request("2"), 3)
+    assert outbox.withdraw(("job", "a"), 4) is None  # nor what waits behind it
+    outbox.settle(flying, AWAY, 5)
+    assert outbox.withdraw(("job", "a"), 9) == 9
+    assert outbox.withdraw(("job", "a"), 9) is None
+    assert len(outbox) == 0
+    assert outbox.oldest() is None
+    assert outbox.take(60) is None
+    outbox.put(("job", "a"), request("3"), 100, waited=20)
+    assert outbox.oldest() == 80
+
+
 def test_cloudvision_away_for_a_minute_with_a_thousand_jobs_starting() -> None:
     outbox = Outbox(random.Random(1).random)
     service = Service(outbox, lambda now, _: AWAY if now < 60 else DELIVERED)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cvji.jobs.report import JobReport, JobState
-from cvji.jobs.tracker import Applied, KindWatched, Policy
+from cvji.jobs.tracker import Applied, Deleted, KindWatched, Policy
 from cvji.ledger import SHARDS, Ledger, shard_of
 from cvji.nodes.inventory import Nic, NodeState
 from cvji.reporter import NodeApplied, NodesListed, Reporter
@@ -42,7 +42,7 @@ def show(reporter: Reporter, world: World) -> None:
 
 def deliver(reporter: Reporter) -> list[str]:
     """Let CloudVision take everything; the names of what it took."""
-    sends = reporter.take()
+    sends = reporter.take(T0)
     for send in sends:
         reporter.delivered(send.said)
     return [send.key[1] for send in sends]
@@ -66,16 +66,16 @@ def test_a_report_waits_for_its_record_and_the_newest_alone_goes() -> None:
     reporter.lead([], T0)
     reporter.advance(T0)
     reporter.advance(T0 + 6)
-    assert reporter.take() == []
+    assert reporter.take(T0) == []
     shards, held_back = reporter.dirty(), reporter.held_back()
     world.pod("pod-0", nics=(7,), of=("batch/v1", "Job", "job-0"))
     reporter.apply(Applied(world.pods["pod-0"]), T0 + 7)
     reporter.advance(T0 + 7)
     reporter.advance(T0 + 13)
     reporter.written(shards, held_back)
-    assert reporter.take() == []  # a newer one was written down since, and its record is on its way
+    assert reporter.take(T0) == []  # a newer one was written down since, and its record is on its way
     reporter.written(reporter.dirty(), reporter.held_back())
-    (send,) = reporter.take()
+    (send,) = reporter.take(T0)
     assert isinstance(send.said, JobReport)
     assert send.said.holds == macs(7)
 
@@ -142,13 +142,91 @@ def test_only_what_a_broken_shard_held_is_told_anew(broken: bytes) -> None:
     assert sorted(deliver(reporter)) == sorted(lost)
 
 
+def leaving(jobs: int, window: int) -> Reporter:
+    """One that has told of these jobs' start, and of whose cancellations nothing is taken yet."""
+    world = world_of(jobs)
+    reporter = Reporter(Policy(), "lab", durable=False, window=window)
+    show(reporter, world)
+    reporter.lead([], T0)
+    reporter.advance(T0)
+    reporter.advance(T0 + 6)
+    assert len(deliver(reporter)) == jobs
+    for job in world.jobs.values():
+        reporter.apply(Deleted(job), T0 + 9)
+    reporter.advance(T0 + 9)
+    return reporter
+
+
+def test_of_the_jobs_that_are_gone_a_few_at_a_time_are_on_their_way_and_the_others_follow() -> None:
+    reporter = leaving(10, window=3)
+    waiting = {send.key: send for send in reporter.take(T0 + 10)}
+    assert len(waiting) == 10
+    for key in reporter.surplus(T0 + 30):
+        del waiting[key]
+        reporter.spill(key, 20.0, T0 + 30)
+    assert (len(waiting), reporter.backlog(T0 + 40)) == (3, (7, 30.0))
+    assert reporter.take(T0 + 40) == []
+    assert reporter.jobs_by_state() == {"pending": 0, "running": 0, "ended": 10}
+    told = set[str]()
+    while waiting:
+        key, send = waiting.popitem()
+        told.add(key[1])
+        reporter.delivered(send.said)
+        for more in reporter.take(T0 + 50):
+            assert more.waited == 40
+            waiting[more.key] = more
+        assert len(waiting) <= 3
+    assert told == {f"job-{number}" for number in range(10)}
+    assert reporter.jobs_by_state() == {"pending": 0, "running": 0, "ended": 0}
+
+
+def test_jobs_that_cloudvision_never_takes_do_not_keep_others_from_their_turn() -> None:
+    reporter = leaving(10, window=3)
+    refused = {f"job-{number}" for number in range(9)}
+    tried = set[str]()
+    for second in range(10, 400, 10):
+        for send in reporter.take(T0 + second):
+            tried.add(send.key[1])
+            if send.key[1] not in refused:
+                reporter.delivered(send.said)
+        for key in reporter.surplus(T0 + second):
+            reporter.spill(key, 0.0, T0 + second)
+    assert len(tried) == 10
+    assert reporter.jobs_by_state()["ended"] == 9
+
+
+def test_what_waits_for_its_record_is_not_spilled_and_what_was_spilled_is_recorded() -> None:
+    world = world_of(4)
+    reporter = Reporter(Policy(), "lab", durable=True, window=1)
+    show(reporter, world)
+    reporter.lead([], T0)
+    reporter.advance(T0)
+    reporter.advance(T0 + 6)
+    for job in world.jobs.values():
+        reporter.apply(Deleted(job), T0 + 9)
+    reporter.advance(T0 + 9)
+    assert reporter.surplus(T0 + 9) == []
+    stored = reporter.dirty()
+    reporter.written(stored, reporter.held_back())
+    assert len(reporter.take(T0 + 9)) == 4
+    for key in reporter.surplus(T0 + 9):
+        reporter.spill(key, 0.0, T0 + 9)
+    for shard in stored:
+        reporter.unwritten([shard])
+    successor = reporter_of(World(), durable=True)
+    assert successor.lead(reporter.dirty().values(), T0 + 20) == []
+    successor.advance(T0 + 20)
+    assert sorted(deliver(successor)) == sorted(f"job-{number}" for number in range(4))
+    assert successor.jobs_by_state() == {"pending": 0, "running": 0, "ended": 0}
+
+
 def test_a_standby_decides_nothing_and_holds_nothing() -> None:
     world = world_of(20)
     reporter = reporter_of(world, durable=True)
     for _ in range(10):
         reporter.rest()
     assert not reporter.changed
-    assert reporter.take() == []
+    assert reporter.take(T0) == []
     reporter.lead([], T0 + 60)
     reporter.advance(T0 + 60)
     reporter.advance(T0 + 66)
@@ -165,7 +243,7 @@ def test_a_record_that_cannot_be_encoded_loses_no_shard(monkeypatch: pytest.Monk
         with pytest.raises(ZeroDivisionError):
             reporter.dirty()
     reporter.written(reporter.dirty(), reporter.held_back())
-    assert len(reporter.take()) == 5
+    assert len(reporter.take(T0)) == 5
 
 
 def test_20000_jobs_are_taken_over_in_a_second() -> None:
