@@ -498,10 +498,11 @@ class Tracker:
     def _started(self, job: Job, entry: _Entry, pods: list[Pod], now: float) -> JobReport | None:
         held = self._current(entry, pods)
         runs = any(pod.phase == "Running" and not pod.deleting for pod in pods)
-        waits = any(pod.phase in ("", "Pending") and not pod.deleting for pod in pods)
-        if not runs or waits or not held or job.deleting or job.suspended or _failed(pods):
+        hindered = any(pod.phase in ("", "Pending") and not pod.deleting for pod in pods) or job.deleting or _failed(pods)
+        if not runs or hindered or not held or job.suspended:
             entry.last = None  # whatever was steady is steady no more
-            entry.unsteady |= bool(pods) and not job.suspended
+            # What it holds may be published late, and its own end be said later than its pods'.
+            entry.unsteady |= bool(pods) and hindered and not job.suspended
             return None
         due = entry.waits(now, (held, frozenset((pod.uid, pod.phase) for pod in pods)), self._policy)
         orphan = job.owner_kind in self._watched and self._policy.owner is OwnerPolicy.ROOT

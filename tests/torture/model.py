@@ -221,12 +221,16 @@ class Cluster:
         elif deed == "prune" and (done_pods := self.pods_of(uid, "Succeeded")):
             gone = self.rng.choice(done_pods)
             claim = self.objects["claims"].get(gone)
-            life.kept.update(self.objects["pods"][gone].macs, claim.macs if claim else (), self.spent.get(gone, ()))
+            if not job.suspended:  # else it was of the run before
+                held = claim.macs if claim else ()
+                life.kept.update(self.objects["pods"][gone].macs, held, self.spent.get(gone, ()))
             self.note(life, now)
             self.collect(gone, now)
         elif deed == "pause":
             self.job(uid, now, suspended=True)
             life.kept.clear()
+            # What its done pods held by claims that are gone, no object says and no record of the next run has to.
+            life.blurred |= any(pod in self.spent for pod in self.pods_of(uid, "Succeeded"))
             for pod in running:
                 self.collect(pod, now)
             self.plans.append((now + self.rng.uniform(30, 60), uid, "resume"))
@@ -538,7 +542,7 @@ class History:
 
     def watch_lives(self, now: float) -> None:
         """How long each job has been seen to run by an informer that could report it."""
-        fresh = self.leads() and all(until <= now for until in self.stalled.values())
+        fresh = self.leads() and self.hears(now) and all(until <= now for until in self.stalled.values())
         self.fresh_for = self.fresh_for + STEP if fresh else 0.0
         self.cluster.observed = self.fresh_for > self.steady
         if self.fresh_for > self.recorded:
@@ -552,6 +556,10 @@ class History:
     def leads(self) -> bool:
         """Whether a process reports now."""
         return bool(self.informers) and self.informers[0].leads
+
+    def hears(self, now: float) -> bool:
+        """Whether the process that reports has not taken over with watches that are silent."""
+        return self.informers[0].deaf_until <= now
 
     def remembered(self) -> set[str]:
         """The jobs in the checkpoint."""

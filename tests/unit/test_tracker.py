@@ -676,6 +676,37 @@ def test_who_rests_keeps_nothing_of_what_is_gone() -> None:
     assert world.run(100) == []
 
 
+@pytest.mark.parametrize("late", ["claim", "end"])
+def test_a_job_that_ran_is_told_of_though_its_nics_or_its_end_were_said_late(late: str) -> None:
+    world = World()
+    world.job("job", status={"startTime": stamp(0)})
+    world.pod("pod", nics=(), started=0)
+    world.run(10)
+    if late == "claim":
+        world.claim("claim", (7,), (("pod", "pod"),))
+        world.run(1)
+    world.pod("pod", "Succeeded", nics=(), started=0, finished=11)
+    if late == "end":
+        world.run(1)
+        world.claim("claim", (7,), (("pod", "pod"),))
+    world.run(1)
+    world.job("job", status={"startTime": stamp(0), **COMPLETE})
+    world.run(10)
+    assert world.said() == [("job", COMPLETED, macs(7))]
+
+
+def test_a_job_whose_pods_were_not_all_there_for_long_enough_was_never_started() -> None:
+    world = World()
+    world.job("job", status={"startTime": stamp(0)})
+    world.pod("pod", started=0)
+    world.pod("late", "Pending", nics=(2,))
+    world.run(10)
+    world.pod("late", nics=(2,), started=10)
+    world.run(1)
+    world.job("job", status={"startTime": stamp(0), **COMPLETE})
+    assert world.run(10) == []
+
+
 def test_who_rested_reports_all_that_runs_and_jobs_whose_start_passed_meanwhile() -> None:
     world = World()
     world.job("runs")
