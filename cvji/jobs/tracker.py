@@ -498,7 +498,9 @@ class Tracker:
     def _started(self, job: Job, entry: _Entry, pods: list[Pod], now: float) -> JobReport | None:
         held = self._current(entry, pods)
         runs = any(pod.phase == "Running" and not pod.deleting for pod in pods)
-        hindered = any(pod.phase in ("", "Pending") and not pod.deleting for pod in pods) or job.deleting or _failed(pods)
+        hindered = (
+            any(pod.phase in ("", "Pending") and not pod.deleting for pod in pods) or job.deleting or _failed(pods)
+        )
         if not runs or hindered or not held or job.suspended:
             entry.last = None  # whatever was steady is steady no more
             # What it holds may be published late, and its own end be said later than its pods'.
