@@ -32,14 +32,14 @@ CONNECTIONS = 8
 class Parcel(msgspec.Struct, eq=False):
     """One request on its way. `since` is when its key began to wait; `tag` is the sender's own.
 
-    `round` is how many failures of the service in a row were known when its last attempt began.
+    `failures` are its own; `round` is how many of the service in a row were known when its last attempt began.
     """
 
     key: tuple[str, str]
     request: Request
     tag: object
     since: float
-    attempts: int = 0
+    failures: int = 0
     round: int = 0
     needs_token: bool = False
 
@@ -93,7 +93,6 @@ class Outbox:
             if self._waiting.get(parcel.key) is parcel:
                 del self._waiting[parcel.key]
                 self._in_flight[parcel.key] = parcel
-                parcel.attempts += 1
                 parcel.round = self._failures
                 return parcel
         return None
@@ -109,6 +108,7 @@ class Outbox:
     def settle(self, parcel: Parcel, answer: Answer, now: float) -> None:
         """An attempt is over: forget the parcel, or schedule it again unless a newer one waits."""
         del self._in_flight[parcel.key]
+        parcel.failures += answer.verdict is not Verdict.BUSY
         delay = self._delay(parcel, answer)
         newer = self._waiting.get(parcel.key)
         if newer is not None:
@@ -147,10 +147,10 @@ class Outbox:
             case Verdict.BUSY:
                 return max(backoff(BACKOFF_FIRST, BACKOFF_MAX, self._failures, jitter), answer.retry_after)
             case Verdict.RETRY:
-                wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.attempts - 1, jitter)
+                wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.failures - 1, jitter)
                 return max(wait, answer.retry_after)
             case Verdict.REFUSED:
-                return backoff(REFUSED_FIRST, REFUSED_MAX, parcel.attempts - 1, jitter)
+                return backoff(REFUSED_FIRST, REFUSED_MAX, parcel.failures - 1, jitter)
             case _:
                 return backoff(UNAUTHORIZED_WAIT, UNAUTHORIZED_WAIT, 0, jitter)
 

@@ -374,6 +374,8 @@ class Informer:
                 history.store.shards.update(shards)
                 self.reporter.written(shards, held_back)
         for send in self.reporter.take(START + now):
+            if send.key in self.outbox._waiting:  # to A, back from a B that was never sent
+                history.lost[send.key[1]] = history.lost.get(send.key[1], 0) + 1
             self.outbox.put(send.key, send.request, now, send.said, send.waited)
         for key in self.reporter.surplus(START + now):
             if (waited := self.outbox.withdraw(key, now)) is not None:
@@ -436,7 +438,7 @@ class History:
         self.quiet = False
         self.stalled: dict[str, float] = {}
         self.api_away = False
-        self.lost: dict[str, int] = {}  # answers that never arrived, by job
+        self.lost: dict[str, int] = {}  # answers that never arrived and reports overtaken before they were sent, by job
         self.informers: list[Informer] = []
         self.count = 0
         self.standby: Informer | None = self.start() if warm else None
@@ -623,7 +625,7 @@ class History:
         repeated = sum(1 for one, two in pairwise(history) if one == two)
         if repeated > self.crashes + self.lost.get(uid, 0):
             wrong.append(
-                f"was repeated {repeated} times, by {self.crashes} crashes and {self.lost.get(uid, 0)} lost answers"
+                f"was repeated {repeated} times, by {self.crashes} crashes and {self.lost.get(uid, 0)} lost messages"
             )
         return wrong
 

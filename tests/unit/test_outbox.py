@@ -86,6 +86,18 @@ def test_a_failed_request_gives_way_to_a_newer_one() -> None:
     assert second.request.about == "2"
 
 
+def test_a_refusal_after_an_outage_is_the_first() -> None:
+    outbox = box()
+    outbox.put(("job", "a"), request("1"), 0)
+    now = 0.0
+    for answer in [*[AWAY] * 20, Answer(Verdict.REFUSED, 400)]:
+        parcel = outbox.take(now)
+        assert parcel is not None
+        outbox.settle(parcel, answer, now)
+        began, now = now, outbox.wake_at() or 0.0
+    assert 30 <= now - began <= 60
+
+
 def test_what_waits_can_be_withdrawn_and_what_flies_cannot() -> None:
     outbox = box()
     outbox.put(("job", "a"), request("1"), 0)
