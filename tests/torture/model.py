@@ -231,6 +231,7 @@ class Cluster:
             life.kept.clear()
             # What its done pods held by claims that are gone, no object says and no record of the next run has to.
             life.blurred |= any(pod in self.spent for pod in self.pods_of(uid, "Succeeded"))
+            life.blurred |= not self.observed  # with the resumption in the same breath it is no pause
             for pod in running:
                 self.collect(pod, now)
             self.plans.append((now + self.rng.uniform(30, 60), uid, "resume"))
