@@ -553,5 +553,6 @@ case $command in
     deploy | delete | status | logs | restart | describe | help) ;;
     *) wrong "there is no such command: deploy, delete, status, logs, restart, describe or help" ;;
 esac
+if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then set -- && command=help; fi
 take_arguments "$@"
 "$command"

@@ -130,7 +130,7 @@ def node_removal(node: str) -> Request:
 
 
 def _strings(field: str, values: Iterable[str] | None) -> list[str]:
-    if isinstance(values, str):
+    if isinstance(values, str) or not isinstance(values or (), Iterable):
         raise InvalidReportError(field, "must be a list of strings")
     return [_text(f"{field}[{number}]", value) for number, value in enumerate(values or ())]
 
@@ -188,8 +188,11 @@ class CloudVisionClient:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """`timeout` is seconds for each delivery with its retries. Raises settings.SettingsError."""
-        if timeout <= 0:
-            raise SettingsError(f"timeout is {timeout:g} s: it must be more than 0")
+        for name, value in (("api_server", api_server), ("api_token", api_token)):
+            if not isinstance(value, str):
+                raise SettingsError(f"{name} must be text, not {type(value).__name__}")
+        if not isinstance(timeout, int | float) or not timeout > 0:
+            raise SettingsError(f"timeout is {timeout!r}: it must be a number of seconds, more than 0")
         server = CloudVision(host_port(api_server, "API_SERVER"), api_ca_file, insecure)
         self._client = Client(server, Token(api_token, api_token_file), connections=1)
         self._timeout = timeout

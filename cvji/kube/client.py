@@ -95,11 +95,14 @@ def load_configuration(context: str = "") -> Configuration:
     except SettingsError:
         raise
     except ConfigException as err:
-        raise SettingsError(f"Kubernetes credentials: {_one_line(err)}") from None
+        chosen = f", context {context!r} (KUBE_CONTEXT)" if context else ""
+        raise SettingsError(f"Kubernetes credentials{chosen}: {_one_line(err)}") from None
     except OSError as err:
         raise SettingsError(f"Kubernetes credentials: {err.filename}: {err.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as err:
-        raise SettingsError(f"KUBECONFIG {files} is not a kubeconfig: {type(err).__name__}") from None
+        raise SettingsError(
+            f"KUBECONFIG {files} is not a kubeconfig: something in it is not what it should be ({type(err).__name__})"
+        ) from None
     except Exception as err:  # noqa: BLE001  YAML errors come from a package that only this one imports
         raise SettingsError(f"KUBECONFIG {files} is not YAML: {_one_line(err)}") from None
     return found

@@ -115,6 +115,8 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
     assert len(settings) > 20
     shown = script(tmp_path, "help").stdout
     assert [name for name in settings if name not in shown and name != "DELETE_CRD"] == []
+    for asked in (("deploy", "--help"), ("delete", "-h")):
+        assert script(tmp_path, *asked).stdout == shown
 
 
 def test_what_the_informer_is_given_are_its_own_settings() -> None:

@@ -86,7 +86,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "HTTPS_PROXY cannot be used: it must be the URL of an HTTP proxy",
         ),
         ({"KUBECONFIG": "no-context.yaml"}, [], "Kubernetes credentials: "),
-        ({"KUBE_CONTEXT": "absent"}, [], "Kubernetes credentials: "),
+        ({"KUBE_CONTEXT": "absent"}, [], "Kubernetes credentials, context 'absent' (KUBE_CONTEXT): "),
         ({"KUBECONFIG": "", "HOME": "/nonexistent"}, [], "~/.kube/config does not exist"),
         ({}, ["--api-token", "s3cret"], "No such option: --api-token"),
         ({}, ["surplus"], "unexpected extra argument"),

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import subprocess
 import sys
 import time
@@ -309,6 +310,15 @@ def test_the_call_as_integrators_make_it(cloudvision: CloudVisionSimulator, capl
     assert cloudvision.jobs["7"]["nodes"] == {"values": ["n1"]}
     assert send_jobconfig(**server, **job | {"interfaces": ["x"]}) is False
     assert "'x' is not a MAC address" in caplog.text
+    for wrong in (
+        {"api_server": None},
+        {"api_token": None},
+        {"timeout": "a"},
+        {"timeout": math.nan},
+        {"interfaces": 5},
+    ):
+        assert send_jobconfig(**server | job | wrong) is False
+        assert f"{next(iter(wrong))}" in caplog.messages[-1]
     assert send_jobconfig(**server | {"api_token": "wrong"}, **job) is False
     assert send_nodeconfig(**server, node="n", location="lab", interfaces=[NodeInterface("e", MACS[0])]) is True
     assert delete_nodeconfig(**server, node="n") is True
