@@ -562,7 +562,7 @@ class History:
 
     def hears(self, now: float) -> bool:
         """Whether the process that reports has not taken over with watches that are silent."""
-        return self.informers[0].deaf_until <= now
+        return all(informer.deaf_until <= now for informer in self.informers[:1])
 
     def remembered(self) -> set[str]:
         """The jobs in the checkpoint."""
