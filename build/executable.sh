@@ -33,6 +33,10 @@ done
 
 mkdir /out
 cat >/tmp/main.py <<'MAIN'
+import sys
+
+sys.path.append(sys.prefix + "/modules.zip")  # see beside.py
+
 from cvji.cli import main
 
 main()
@@ -40,8 +44,8 @@ MAIN
 PYTHONPATH=/source /opt/packages/bin/python -m nuitka --mode=onefile --deployment --static-libpython=yes --lto=no \
     --python-flag=no_site --python-flag=isolated --python-flag=no_docstrings --file-reference-choice=runtime \
     --noinclude-unittest-mode=nofollow --noinclude-pydoc-mode=nofollow --noinclude-setuptools-mode=nofollow \
-    --user-package-configuration-file=build/lazy.yml --progress-bar=none --quiet --report=/out/report.xml \
-    --output-dir=/tmp/nuitka --output-filename=cvji "$@" /tmp/main.py
+    --user-package-configuration-file=build/lazy.yml --user-plugin=build/beside.py --disable-plugin=multiprocessing \
+    --progress-bar=none --quiet --report=/out/report.xml --output-dir=/tmp/nuitka --output-filename=cvji "$@" /tmp/main.py
 mv /tmp/nuitka/cvji /out/cvji
 mv /tmp/nuitka/main.dist /out/cvji.dist
 mv /out/cvji.dist/cvji.bin /out/cvji.dist/cvji
