@@ -13,6 +13,7 @@ from typing import TextIO
 
 import msgspec
 
+from cvji.memory import started
 from cvji.output import say_or_end
 from cvji.settings import SettingsError
 from cvji.sysfs.links import Links, LinksError, Subscription, read_links
@@ -182,7 +183,9 @@ class Discovery:
             return wait * (0.5 + self._random())
         self._standing = state
         self._failures = 0
-        self.published = True
+        if not self.published:
+            self.published = True
+            started()
         return self._settings.interval * (1 + JITTER * (self._random() * 2 - 1))
 
     def run(self, stop: int) -> int:

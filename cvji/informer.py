@@ -33,6 +33,7 @@ from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
 from cvji.kube.reflector import Change, Happened
 from cvji.kube.watches import REDISCOVER, Wanted, Watches
 from cvji.ledger import SHARDS, Key
+from cvji.memory import started
 from cvji.nodes.inventory import InterfaceType, NodeReport, NodeState, read_node_state
 from cvji.output import say_or_end
 from cvji.reporter import NodeApplied, NodeDeleted, NodesListed, Reporter
@@ -402,6 +403,7 @@ class Informer:
             self._awaited = (self._awaited or set()) | {item for item in batch if isinstance(item, Resource)}
         if not self.synced and not self._awaited:
             self.synced = True
+            started()
             if self._shards is None:
                 log.info("all kinds are listed; standing by")
 
