@@ -12,6 +12,7 @@ from pathlib import Path
 from cvji.jobs.allocation import multus_macs, read_pod
 from cvji.jobs.kinds import Registry
 from tests.bench.figures import Row, Usage, bench, children, percentiles
+from tests.e2e.in_pod import idle_rss
 from tests.e2e.kit import EXECUTABLE, Cluster, Stage, stamp, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.kubernetes import KubernetesSimulator
@@ -80,6 +81,13 @@ def idle(folder: Path) -> Iterator[Row]:
             "informer, idle", "CPU of a core", percent, "%", note="bookmarks every second, a real server's every minute"
         )
         yield Row("informer, idle", "threads", usage.threads())
+
+
+@bench
+def idle_in_pod(folder: Path) -> Iterator[Row]:
+    """Both workloads as they are deployed, with nothing to do."""
+    for command, rss in idle_rss(folder):
+        yield Row(f"{command}, idle in a pod", "RSS", rss, "MB")
 
 
 def cluster(folder: Path, pods: int) -> Iterator[Row]:
