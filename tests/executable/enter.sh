@@ -1,14 +1,12 @@
 #!/bin/sh
-# enter.sh ROOT FOLDER PROGRAM...: as the kubelet would with readOnlyRootFilesystem and runAsUser: the program runs as
-# 65532 in ROOT, in which it can write nothing; FOLDER is its /tmp, from which it can run nothing. Wants `unshare -m`.
+# enter.sh ROOT FOLDER [OPTION...] CONTAINER -- PROGRAM...: buildah runs it as the kubelet would have it run with
+# readOnlyRootFilesystem: in the container whose mounted root this is, as the image's user, it can write nothing there;
+# FOLDER is its /tmp, from which it can run nothing. Wants `unshare -m`, and that buildah ran something there before:
+# it made the places for what it mounts.
 set -eu
 root=$1 folder=$2
 shift 2
-mkdir -p "$root/proc" "$root/sys" "$root/dev"
 mount --bind "$root" "$root"
-mount -t proc proc "$root/proc"
-mount --rbind /sys "$root/sys"
-mount --bind "$folder" "$root/tmp"
-mount -o remount,bind,ro,noexec,nosuid "$root/tmp"
+mount -t tmpfs -o mode=755 tmpfs "$root/run" # buildah keeps a file there meanwhile
 mount -o remount,bind,ro "$root"
-exec chroot --userspec=65532:65532 --groups= "$root" "$@"
+exec buildah run --isolation chroot --volume "$folder:/tmp:ro,noexec,nosuid" "$@"

@@ -1,9 +1,10 @@
-"""The image from the inside, as Kubernetes runs it: another user, a read-only root, nothing to run from /tmp."""
+"""The image from the inside, run by buildah as Kubernetes runs it: another user, a read-only root, nothing to run from /tmp."""
 
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,48 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def entered(root: Path, folder: Path) -> list[str]:
+def entered(container: str, root: Path, folder: Path, **env: str) -> list[str]:
+    """What is written before the executable's own words to run it in the container."""
     for path in [folder, *folder.rglob("*")]:
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() else 0o644)
-    return ["unshare", "-m", str(Path(__file__).with_name("enter.sh")), str(root), str(folder)]
+    buildah("run", "--isolation", "chroot", container, "--", ENTRYPOINT, "--version")
+    script = str(Path(__file__).with_name("enter.sh"))
+    options = [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
+    return [
+        "unshare",
+        "-m",
+        "-p",
+        "--mount-proc",
+        "--kill-child",
+        script,
+        str(root),
+        str(folder),
+        *options,
+        container,
+        "--",
+    ]
 
 
-def run(root: Path, folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    words = [*entered(root, folder), ENTRYPOINT, *arguments]
-    clean = {"PATH": os.environ["PATH"], **env}
-    return subprocess.run(words, check=False, capture_output=True, text=True, env=clean, timeout=60)
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(container: str, root: Path, folder: Path) -> Run:
+    def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        words = [*entered(container, root, folder, **env), ENTRYPOINT, *arguments]
+        return subprocess.run(words, check=False, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+def process_of(program: Program) -> Path:
+    """The running executable's folder in /proc: buildah started a process that started it."""
+    process = Path(f"/proc/{program.process.pid}")
+    while (process / "comm").read_text() != "cvji\n":
+        (child,) = [pid for file in process.glob("task/*/children") for pid in file.read_text().split()]
+        process = Path("/proc", child)
+    return process
 
 
 def test_it_is_run_as_65532_by_the_executable_and_says_what_it_was_made_of(image: str, container: str) -> None:
@@ -60,40 +92,44 @@ def test_there_is_no_program_in_it_but_cvji(root: Path) -> None:
     assert not [path for path in files if path.stat().st_mode & 0o6000 or path.stat().st_mode & 0o002]
 
 
-def test_the_version_of_a_read_only_image(root: Path, folder: Path) -> None:
-    done = run(root, folder, "--version")
+def test_the_version_of_a_read_only_image(run: Run) -> None:
+    done = run("--version")
     assert done.stderr == ""
     assert done.stdout.startswith("cvji ")
     assert "commit" in done.stdout
 
 
-def test_a_node_is_discovered_by_hand_in_it(root: Path, folder: Path) -> None:
+def test_a_node_is_discovered_by_hand_in_it(run: Run, folder: Path) -> None:
     mlx5_host(folder / "sys")
-    done = run(root, folder, "discover", "--once", "-o", "yaml", "--node-name", "gpu-1", "--sysfs-root", "/tmp/sys")
+    done = run("discover", "--once", "-o", "yaml", "--node-name", "gpu-1", "--sysfs-root", "/tmp/sys")
     assert done.stderr == ""
     assert "mac: 0c:42:a1:00:00:10" in done.stdout
-    own = run(root, folder, "discover", "--once", "-o", "json", "--node-name", "gpu-1")
+    own = run("discover", "--once", "-o", "json", "--node-name", "gpu-1")
     assert own.returncode == 0, own.stderr
     assert json.loads(own.stdout)["status"]["syncStatus"]
 
 
-def test_a_dry_run_of_the_informer_in_it(root: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_dry_run_of_the_informer_in_it(container: str, root: Path, folder: Path, tmp_path: Path) -> None:
     with KubernetesSimulator() as kubernetes:
         kubernetes.serve_all()
         server = f"http://{kubernetes.address}"
         cluster = Cluster(server, write_kubeconfig(folder, server))
         env = {"KUBECONFIG": "/tmp/kubeconfig", "LOCATION": "lab", **QUICK}
-        before = entered(root, folder)
-        with Program(
-            "informer", "--dry-run", env=env, folder=tmp_path, before=before, executable=ENTRYPOINT
-        ) as program:
+        before = entered(container, root, folder, **env)
+        with Program("informer", "--dry-run", env={}, folder=tmp_path, before=before, executable=ENTRYPOINT) as program:
             program.wait_for_log("reporting from now on")
+            process = process_of(program)
+            assert "Uid:\t65532\t65532\t65532\t65532\nGid:\t65532\t65532" in (process / "status").read_text()
+            for place in ("", "etc", "usr/lib/cvji", "tmp"):
+                with pytest.raises(OSError, match="Read-only file system"):  # root's own attempt
+                    (process / "root" / place / "written").touch()
             made = cluster.create(job("ray.io", "RayJob", "a"))
             cluster.run_pod(pod("a-0", made, "02:00:00:00:00:01"))
             program.wait_for(lambda: program.out.read_text().count("\n") == 1)
             cluster.set_status(made, ended("ray.io", "RayJob", "COMPLETED", stamp(-5), stamp()) or {})
             program.wait_for(lambda: program.out.read_text().count("\n") == 2)
-            assert program.stop() == 0
+            os.kill(int(process.name), signal.SIGTERM)
+            assert program.process.wait(25) == 0
         cluster.close()
         states = [json.loads(line)["body"]["state"] for line in program.out.read_text().splitlines()]
         assert states == ["JOB_STATE_RUNNING", "JOB_STATE_COMPLETED"]
@@ -105,14 +141,14 @@ def cloudvision() -> Iterator[CloudVisionSimulator]:
         yield simulator
 
 
-def test_a_report_over_tls_from_it(root: Path, folder: Path, cloudvision: CloudVisionSimulator) -> None:
+def test_a_report_over_tls_from_it(run: Run, folder: Path, cloudvision: CloudVisionSimulator) -> None:
     (folder / "ca.pem").write_bytes(cloudvision.ca_file.read_bytes())
     report = ("jobconfig", "send", "--id", "a", "--state", "RUNNING", "--node", "gpu-1", "--timeout", "5s")
     env = {"API_SERVER": cloudvision.address, "API_TOKEN": cloudvision.token, "LOCATION": "lab"}
-    done = run(root, folder, *report, API_CA_FILE="/tmp/ca.pem", **env)
+    done = run(*report, API_CA_FILE="/tmp/ca.pem", **env)
     assert done.returncode == 0, done.stderr
     assert cloudvision.states("a") == ["RUNNING"]
-    distrusted = run(root, folder, *report, **env)  # by the image's own certificates
+    distrusted = run(*report, **env)  # by the image's own certificates
     assert distrusted.returncode == 1
     assert "certificate verify failed" in distrusted.stdout + distrusted.stderr
     assert cloudvision.rejected == []
