@@ -5,12 +5,14 @@ code is freed once it has run, which the compiler's loader does not do. What is 
 """
 
 import importlib.util
+import io
 import os
 import zipfile
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from nuitka import ModuleRegistry
+from nuitka.freezer.IncludedDataFiles import addIncludedDataFile
 from nuitka.plugins.PluginBase import NuitkaPluginBase
 
 UNCHECKED = (1).to_bytes(4, "little") + bytes(8)  # the rest of a pyc's header: there is no source to compare it with
@@ -26,17 +28,23 @@ class Beside(NuitkaPluginBase):
         uncompiled = ModuleRegistry.getUncompiledModules()
         self.modules = [module for module in uncompiled if name_of(module).split(".")[0] not in inside]
         ModuleRegistry.done_modules.difference_update(self.modules)
+        found = self.makeIncludedGeneratedDataFile(zipped(self.modules), "modules.zip", "modules that stay bytecode")
+        addIncludedDataFile(found)
         os.environ["CFLAGS"] = "-Os"
 
-    def onStandaloneDistributionFinished(self, dist_dir: str) -> None:  # noqa: N802
-        with zipfile.ZipFile(Path(dist_dir) / "modules.zip", "w") as archive:
-            for module in self.modules:
-                file = name_of(module).replace(".", "/")
-                file += "/__init__.pyc" if module.isUncompiledPythonPackage() else ".pyc"
-                code = importlib.util.MAGIC_NUMBER + UNCHECKED + module.getByteCode()
-                archive.writestr(zipfile.ZipInfo(file), code)
+    def onStandaloneDistributionFinished(self, dist_dir: str) -> None:  # noqa: ARG002, N802
         ModuleRegistry.done_modules.update(self.modules)  # for the compiler's report
         del os.environ["CFLAGS"]  # what unpacks the one file is to be fast
+
+
+def zipped(modules: Iterable[Any]) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for module in modules:
+            file = name_of(module).replace(".", "/")
+            file += "/__init__.pyc" if module.isUncompiledPythonPackage() else ".pyc"
+            archive.writestr(zipfile.ZipInfo(file), importlib.util.MAGIC_NUMBER + UNCHECKED + module.getByteCode())
+    return data.getvalue()
 
 
 def name_of(module: Any) -> str:
