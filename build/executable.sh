@@ -13,13 +13,13 @@ BUILD
 
 set --
 # Interpreted as they are: what they do is seldom done, and to compile them costs minutes and megabytes.
-for package in annotated_doc annotated_types certifi charset_normalizer dateutil durationpy idna kubernetes msgspec \
-    oauthlib prometheus_client pydantic pydantic_core requests requests_oauthlib shellingham typer typing_inspection \
+for package in annotated_doc certifi charset_normalizer dateutil durationpy idna kubernetes msgspec \
+    oauthlib prometheus_client requests requests_oauthlib shellingham typer \
     typing_extensions urllib3 yaml; do
     set -- "$@" "--noinclude-custom-mode=$package:bytecode"
 done
 # Never run.
-for package in aiohttp aiohttp_retry attr attrs h2 markdown_it mypy pydantic.mypy pydantic.v1 pygments rich setuptools tzdata websocket yaml._yaml \
+for package in aiohttp aiohttp_retry attr attrs h2 markdown_it mypy pydantic pygments rich setuptools tzdata websocket yaml._yaml \
     kubernetes.aio kubernetes.client.api 'kubernetes.client.models.*' kubernetes.dynamic kubernetes.informer \
     kubernetes.leaderelection kubernetes.stream kubernetes.watch urllib3.contrib.emscripten \
     _pydecimal _pyio argparse asyncio cgi cgitb configparser ftplib imaplib modulefinder pickletools poplib pstats \
