@@ -71,7 +71,6 @@ class _Shard(msgspec.Struct, array_like=True):
 
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(_Shard).decode
-_DECODE_JOB = msgspec.msgpack.Decoder(_Job).decode
 _SINCE = struct.Struct("d")
 
 
@@ -88,8 +87,8 @@ class Ledger:
         self.nodes: dict[str, NodeRecord] = {}
         self.dirty: set[int] = set()
         self.leaving: dict[str, None] = {}  # of the jobs those that are gone and yet to be told of, in that order
-        # The rest of these, by the bytes of their uids: since when they wait, and the record as in a shard.
-        self._backlog: list[dict[bytes, bytes]] = [{} for _ in range(SHARDS)]
+        # The rest of these, by shard: since when each waits, and its record as in the shard.
+        self._backlog: list[list[bytes]] = [[] for _ in range(SHARDS)]
         self._jobs_in: list[dict[str, None]] = [{} for _ in range(SHARDS)]
         self._nodes_in: list[dict[str, None]] = [{} for _ in range(SHARDS)]
 
@@ -101,8 +100,9 @@ class Ledger:
         self.jobs[report.id] = JobRecord(report, gone=gone)
         if not gone:
             self.leaving.pop(report.id, None)
-        if self._backlog[shard]:
-            self._backlog[shard].pop(_uid_bytes(report.id), None)
+        uid, spilled = _uid_bytes(report.id), self._backlog[shard]
+        if any(uid in data for data in spilled):
+            self._backlog[shard] = [data for data in spilled if _spilled(data).uid != uid]
         self._jobs_in[shard][report.id] = None
         self.dirty.add(shard)
 
@@ -167,25 +167,24 @@ class Ledger:
     def spill(self, uid: str, since: float) -> None:
         """Move a job that is `leaving` to the backlog; it has waited `since` then."""
         shard = shard_of(("job", uid))
-        packed = _pack(self.jobs.pop(uid))
-        self._backlog[shard][packed.uid] = _SINCE.pack(since) + _ENCODE(packed)
+        self._backlog[shard].append(_SINCE.pack(since) + _ENCODE(_pack(self.jobs.pop(uid))))
         del self._jobs_in[shard][uid], self.leaving[uid]
 
     def take_back(self) -> tuple[JobReport, float] | None:
         """Move a job from the backlog to those that are `leaving`: its report, and since when it has waited."""
-        for shard, spilled in enumerate(self._backlog):
-            for uid in spilled:
-                data = spilled.pop(uid)
-                record = _unpack(_DECODE_JOB(data[_SINCE.size :]))
-                report = record.report
-                self.jobs[report.id] = record
-                self._jobs_in[shard][report.id] = self.leaving[report.id] = None
-                return report, _SINCE.unpack_from(data)[0]
-        return None
+        shard = next((shard for shard, spilled in enumerate(self._backlog) if spilled), None)
+        if shard is None:
+            return None
+        data = self._backlog[shard].pop(0)
+        record = _unpack(_spilled(data))
+        report = record.report
+        self.jobs[report.id] = record
+        self._jobs_in[shard][report.id] = self.leaving[report.id] = None
+        return report, _SINCE.unpack_from(data)[0]
 
     def backlog(self) -> tuple[int, float]:
         """How many jobs are in it, and since when the first of them has waited, infinity if none; by any thread."""
-        data = [data for spilled in self._backlog for data in list(spilled.values())]
+        data = [data for spilled in self._backlog for data in list(spilled)]
         return len(data), min((_SINCE.unpack_from(one)[0] for one in data), default=math.inf)
 
     # --- shards -------------------------------------------------------------------------------------
@@ -193,7 +192,7 @@ class Ledger:
     def encode(self, shard: int) -> bytes:
         """A shard as it is to be stored."""
         jobs: list[Any] = [_pack(self.jobs[uid]) for uid in self._jobs_in[shard]]
-        jobs += [msgspec.Raw(data[_SINCE.size :]) for data in self._backlog[shard].values()]
+        jobs += [msgspec.Raw(data[_SINCE.size :]) for data in self._backlog[shard]]
         nodes = {node: (self.nodes[node].mark, self.nodes[node].told) for node in self._nodes_in[shard]}
         return zlib.compress(_ENCODE(_Shard(FORMAT, jobs, nodes)), 1)
 
@@ -227,6 +226,13 @@ class Ledger:
 def _said(report: JobReport) -> tuple[object, ...]:
     """What of a report CloudVision is told."""
     return (report.state, report.start, report.end, report.holds, report.nodes)
+
+
+_DECODE_JOB = msgspec.msgpack.Decoder(_Job).decode
+
+
+def _spilled(data: bytes) -> _Job:
+    return _DECODE_JOB(data[_SINCE.size :])
 
 
 def _pack(record: JobRecord) -> _Job:

