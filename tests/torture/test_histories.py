@@ -20,6 +20,9 @@ REGRESSIONS = (1, 2, 267, 579, 965, 2037)
 # With claims and a standby: one that took over with watches that had gone silent, and reported from memory what had
 # ended since; and (432) that reported nothing of a job which had run long enough while it stood by.
 TAKEOVERS = (41, 45, 62, 76, 87, 88, 99, 432)
+# NICs or an end that were said late, and a refusal after an outage (44910); the others differed by the judge's fault.
+LATE = [(seed, False) for seed in (20811, 22248, 20996, 25127, 27683, 41937)]
+NARROW = [(seed, True) for seed in (23150, 44910, 20701, 43552)]
 
 
 def differences(seeds: Iterable[int], **options: Any) -> list[str]:
@@ -45,3 +48,8 @@ def test_histories_that_once_differed(seed: int) -> None:
 @pytest.mark.parametrize("seed", TAKEOVERS)
 def test_takeovers_that_once_differed(seed: int) -> None:
     assert differences([seed], claims=0.4, warm=True) == []
+
+
+@pytest.mark.parametrize(("seed", "narrow"), LATE + NARROW)
+def test_late_news_that_once_differed(seed: int, narrow: bool) -> None:
+    assert differences([seed], claims=0.4, warm=True, narrow=narrow) == []
