@@ -100,9 +100,10 @@ class Ledger:
         self.jobs[report.id] = JobRecord(report, gone=gone)
         if not gone:
             self.leaving.pop(report.id, None)
-        uid, spilled = _uid_bytes(report.id), self._backlog[shard]
-        if any(uid in data for data in spilled):
-            self._backlog[shard] = [data for data in spilled if _spilled(data).uid != uid]
+        if spilled := self._backlog[shard]:
+            uid = _uid_bytes(report.id)
+            if any(uid in data for data in spilled):
+                self._backlog[shard] = [data for data in spilled if _spilled(data).uid != uid]
         self._jobs_in[shard][report.id] = None
         self.dirty.add(shard)
 

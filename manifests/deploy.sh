@@ -59,6 +59,7 @@ k() { everywhere -n "$place" "$@"; }
 take_arguments() {
     local argument name
     for argument in "$@"; do
+        if [[ $argument == --help || $argument == -h ]]; then help && exit; fi
         name=${argument%%=*}
         if [[ $name == "$argument" ]]; then wrong "$argument is not NAME=VALUE"; fi
         if [[ $name == API_TOKEN ]]; then wrong "API_TOKEN must come from the environment: everyone sees arguments"; fi
@@ -553,6 +554,5 @@ case $command in
     deploy | delete | status | logs | restart | describe | help) ;;
     *) wrong "there is no such command: deploy, delete, status, logs, restart, describe or help" ;;
 esac
-if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then set -- && command=help; fi
 take_arguments "$@"
 "$command"
