@@ -4,8 +4,8 @@ One table is the single source for reading job objects, for what is watched and 
 manifests grant. It is keyed by group and kind: `Job` is batch's and Volcano's. Knows no API and no clock.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -14,10 +14,15 @@ from cvji.jobs.report import End, JobState
 from cvji.kube.objects import Condition, JobObject, Short, Time, Wire, known_time
 
 StatusT = TypeVar("StatusT")
+POD = ("", "Pod")
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
-    """A job object, understood. `owner` is the controller's uid, if that is of a known kind."""
+    """A job object, understood. Times are seconds since the epoch.
+
+    `owner` is the uid of the object that manages it, if that is of a known kind. `end_if_deleted` is an end that
+    counts only once the object is deleted. `stopped` says that it is suspended, or stopped in a way that may resume.
+    """
 
     kind: "Kind"
     uid: str
@@ -25,32 +30,34 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     namespace: str
     owner: str | None
     owner_kind: tuple[str, str] | None
-    created: datetime | None
-    started: datetime | None
+    created: int | None
+    started: int | None
     end: End | None
-    suspended: bool
-    deleting: bool
+    end_if_deleted: End | None
+    stopped: bool
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What a status says: when the job started, and how it ended."""
+class Meaning(msgspec.Struct, frozen=True):
+    """What a job's status says; see Job."""
 
-    started: datetime | None = None
+    started: int | None = None
     end: End | None = None
+    end_if_deleted: End | None = None
+    stopped: bool = False
 
 
 class Reading(Generic[StatusT]):
     """One way in which operators write a job's status: its struct, and what that struct means."""
 
-    def __init__(self, status: type[StatusT], judge: Callable[[StatusT], Verdict]) -> None:
+    def __init__(self, status: type[StatusT], understand: Callable[[StatusT], Meaning]) -> None:
         # JobObject[...] is made at run time, which the type checker cannot follow.
         self._decoder: msgspec.json.Decoder[JobObject[Any]] = msgspec.json.Decoder(JobObject[status])  # type: ignore[valid-type]
-        self._judge = judge
+        self._understand = understand
 
-    def read(self, raw: bytes | msgspec.Raw) -> tuple[JobObject[Any], Verdict]:
+    def read(self, raw: bytes | msgspec.Raw) -> tuple[JobObject[Any], Meaning]:
         """Decode one object. Raises msgspec.ValidationError (naming the field) or msgspec.DecodeError."""
         found = self._decoder.decode(raw)
-        return found, Verdict() if found.status is None else self._judge(found.status)
+        return found, Meaning() if found.status is None else self._understand(found.status)
 
 
 class Kind(msgspec.Struct, frozen=True, gc=False):
@@ -82,6 +89,7 @@ class Registry:
         for group, kind in extra:
             table.setdefault((group, kind), Kind(group, kind, kind.lower() + "s", GENERIC))
         self._table = table
+        self.owners = frozenset({*table, POD})  # a pod may own a job's pods and objects, as a Spark driver does
 
     def __iter__(self) -> Iterator[Kind]:
         return iter(self._table.values())
@@ -91,23 +99,22 @@ class Registry:
 
     def read(self, kind: Kind, raw: bytes | msgspec.Raw) -> Job:
         """Understand one object of `kind`. Raises msgspec.ValidationError or msgspec.DecodeError."""
-        found, verdict = kind.reading.read(raw)
+        found, meaning = kind.reading.read(raw)
         meta, spec = found.metadata, found.spec
-        owner = meta.controller()
-        if owner is not None and (owner.group, owner.kind) not in self._table:
-            owner = None
+        owner = meta.owner(self.owners)
+        suspended = bool(spec and (spec.suspend or (spec.run_policy and spec.run_policy.suspend)))
         return Job(
             kind=kind,
             uid=meta.uid,
             name=meta.name,
-            namespace=meta.namespace,
+            namespace=sys.intern(meta.namespace),
             owner=owner.uid if owner else None,
             owner_kind=(owner.group, owner.kind) if owner else None,
             created=known_time(meta.creation_timestamp),
-            started=verdict.started,
-            end=verdict.end,
-            suspended=bool(spec and (spec.suspend or (spec.run_policy and spec.run_policy.suspend))),
-            deleting=meta.deletion_timestamp is not None,
+            started=meaning.started,
+            end=meaning.end,
+            end_if_deleted=meaning.end_if_deleted,
+            stopped=suspended or meaning.stopped,
         )
 
 
@@ -118,7 +125,7 @@ SUCCEEDED = frozenset({"Complete", "Completed", "Succeeded"})
 FAILED = frozenset({"Failed"})
 
 
-def _condition_end(conditions: list[Condition] | None, completed: datetime | None) -> End | None:
+def _condition_end(conditions: list[Condition] | None, completed: Time | None) -> End | None:
     for condition in conditions or ():
         if condition.status == "True" and (condition.type in SUCCEEDED or condition.type in FAILED):
             state = JobState.COMPLETED if condition.type in SUCCEEDED else JobState.FAILED
@@ -135,12 +142,12 @@ class ConditionsStatus(Wire):
     terminal_state: Short | None = None
 
 
-def _judge_conditions(status: ConditionsStatus) -> Verdict:
+def _read_conditions(status: ConditionsStatus) -> Meaning:
     end = _condition_end(status.conditions, status.completion_time)
     if end is None and status.terminal_state in SUCCEEDED | FAILED:
         succeeded = status.terminal_state in SUCCEEDED
         end = End(JobState.COMPLETED if succeeded else JobState.FAILED, known_time(status.completion_time))
-    return Verdict(known_time(status.start_time), end)
+    return Meaning(known_time(status.start_time), end)
 
 
 class WorkflowStatus(Wire):
@@ -151,19 +158,22 @@ class WorkflowStatus(Wire):
     finished_at: Time | None = None
 
 
+# In lower case: operators differ in how they write the same word.
 PHASE_ENDS = {
-    "Succeeded": JobState.COMPLETED,
-    "Completed": JobState.COMPLETED,
-    "Complete": JobState.COMPLETED,
-    "Failed": JobState.FAILED,
-    "Error": JobState.FAILED,
+    "succeeded": JobState.COMPLETED,
+    "completed": JobState.COMPLETED,
+    "complete": JobState.COMPLETED,
+    "failed": JobState.FAILED,
+    "error": JobState.FAILED,
+    "stopped": JobState.CANCELLED,  # run.ai: by its user
 }
+PHASE_STOPS = frozenset({"preempted", "suspended", "aborted"})
 
 
-def _judge_workflow(status: WorkflowStatus) -> Verdict:
-    state = PHASE_ENDS.get(status.phase)
+def _read_workflow(status: WorkflowStatus) -> Meaning:
+    state = PHASE_ENDS.get(status.phase.lower())
     end = End(state, known_time(status.finished_at)) if state else None
-    return Verdict(known_time(status.started_at), end)
+    return Meaning(known_time(status.started_at), end)
 
 
 class VolcanoState(Wire):
@@ -179,19 +189,21 @@ class VolcanoStatus(Wire):
     state: VolcanoState | None = None
 
 
-# Aborted can be resumed (ResumeJob); then the job starts anew.
-VOLCANO_ENDS = {
-    "Completed": JobState.COMPLETED,
-    "Failed": JobState.FAILED,
-    "Terminated": JobState.FAILED,
-    "Aborted": JobState.CANCELLED,
-}
+VOLCANO_ENDS = {"Completed": JobState.COMPLETED, "Failed": JobState.FAILED, "Terminated": JobState.FAILED}
 
 
-def _judge_volcano(status: VolcanoStatus) -> Verdict:
-    state = VOLCANO_ENDS.get(status.state.phase) if status.state else None
-    end = End(state, known_time(status.state.last_transition_time)) if status.state and state else None
-    return Verdict(end=end)
+def _read_volcano(status: VolcanoStatus) -> Meaning:
+    if status.state is None:
+        return Meaning()
+    state = VOLCANO_ENDS.get(status.state.phase)
+    end = End(state, known_time(status.state.last_transition_time)) if state else None
+    return Meaning(end=end, stopped=status.state.phase == "Aborted")  # ResumeJob starts it again
+
+
+class RayJobInfo(Wire):
+    """ray.io RayJobInfo: what the cluster's own job server says."""
+
+    end_time: Time | None = None
 
 
 class RayJobStatus(Wire):
@@ -201,17 +213,30 @@ class RayJobStatus(Wire):
     job_deployment_status: Short = ""
     start_time: Time | None = None
     end_time: Time | None = None
+    ray_job_info: RayJobInfo | None = None
 
 
 RAY_ENDS = {"SUCCEEDED": JobState.COMPLETED, "STOPPED": JobState.CANCELLED}
+RAY_DEPLOYMENT_ENDS = frozenset({"Complete", "Failed"})
+RAY_DEPLOYMENT_STOPS = frozenset({"Suspending", "Suspended"})
 
 
-def _judge_rayjob(status: RayJobStatus) -> Verdict:
-    # jobDeploymentStatus decides: jobStatus is FAILED between attempts too, and can stay RUNNING for ever.
-    end = None
-    if status.job_deployment_status in ("Complete", "Failed"):
-        end = End(RAY_ENDS.get(status.job_status, JobState.FAILED), known_time(status.end_time))
-    return Verdict(known_time(status.start_time), end)
+def _read_rayjob(status: RayJobStatus) -> Meaning:
+    """KubeRay PR 1762, issue 3553: jobDeploymentStatus can stay Running for ever after the job's own end.
+
+    FAILED is the end of an attempt, and of the job only where the deployment has ended too, or with its deletion.
+    """
+    at = known_time(status.end_time) or known_time(status.ray_job_info.end_time if status.ray_job_info else None)
+    stopped = status.job_deployment_status in RAY_DEPLOYMENT_STOPS
+    state = None if stopped else RAY_ENDS.get(status.job_status)
+    if state is None and status.job_deployment_status in RAY_DEPLOYMENT_ENDS:
+        state = JobState.FAILED
+    return Meaning(
+        started=known_time(status.start_time),
+        end=End(state, at) if state else None,
+        end_if_deleted=End(JobState.FAILED, at) if status.job_status == "FAILED" else None,
+        stopped=stopped,
+    )
 
 
 class RayClusterStatus(Wire):
@@ -220,8 +245,8 @@ class RayClusterStatus(Wire):
     state: Short = ""
 
 
-def _judge_raycluster(status: RayClusterStatus) -> Verdict:
-    return Verdict(end=End(JobState.FAILED) if status.state == "failed" else None)
+def _read_raycluster(status: RayClusterStatus) -> Meaning:
+    return Meaning(end=End(JobState.FAILED) if status.state.lower() == "failed" else None)
 
 
 class GenericState(Wire):
@@ -243,23 +268,22 @@ class GenericStatus(Wire):
     end_time: Time | None = None
 
 
-def _judge_generic(status: GenericStatus) -> Verdict:
+def _read_generic(status: GenericStatus) -> Meaning:
     ended_at = status.completion_time or status.finished_at or status.end_time
+    state = status.state.phase if isinstance(status.state, GenericState) else status.state
+    word = (status.phase or state or "").lower()
     end = _condition_end(status.conditions, ended_at)
-    if end is None:
-        state = status.state.phase if isinstance(status.state, GenericState) else status.state
-        word = status.phase or state or ""
-        if word in PHASE_ENDS:
-            end = End(PHASE_ENDS[word], known_time(ended_at))
-    return Verdict(known_time(status.start_time or status.started_at), end)
+    if end is None and word in PHASE_ENDS:
+        end = End(PHASE_ENDS[word], known_time(ended_at))
+    return Meaning(known_time(status.start_time or status.started_at), end, stopped=word in PHASE_STOPS)
 
 
-CONDITIONS = Reading(ConditionsStatus, _judge_conditions)
-WORKFLOW = Reading(WorkflowStatus, _judge_workflow)
-VOLCANO = Reading(VolcanoStatus, _judge_volcano)
-RAYJOB = Reading(RayJobStatus, _judge_rayjob)
-RAYCLUSTER = Reading(RayClusterStatus, _judge_raycluster)
-GENERIC = Reading(GenericStatus, _judge_generic)
+CONDITIONS = Reading(ConditionsStatus, _read_conditions)
+WORKFLOW = Reading(WorkflowStatus, _read_workflow)
+VOLCANO = Reading(VolcanoStatus, _read_volcano)
+RAYJOB = Reading(RayJobStatus, _read_rayjob)
+RAYCLUSTER = Reading(RayClusterStatus, _read_raycluster)
+GENERIC = Reading(GenericStatus, _read_generic)
 
 BUILT_IN: tuple[Kind, ...] = (
     Kind("batch", "Job", "jobs", CONDITIONS),
@@ -288,6 +312,7 @@ BUILT_IN: tuple[Kind, ...] = (
         ends_with_children=True,
     ),
     Kind("run.ai", "ExternalWorkload", "externalworkloads", GENERIC, ends_with_children=True),
+    Kind("run.ai", "WorkloadRunner", "workloadrunners", GENERIC, ends_with_children=True),
     Kind("batch.volcano.sh", "Job", "jobs", VOLCANO),
     Kind("ray.io", "RayJob", "rayjobs", RAYJOB),
     Kind("ray.io", "RayCluster", "rayclusters", RAYCLUSTER),

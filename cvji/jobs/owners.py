@@ -1,24 +1,40 @@
-"""Which job object an object belongs to: the climb over controller ownerReferences.
+"""Which job an object belongs to: the climb over ownerReferences, from a pod up to the topmost job.
 
-Knows only uids: a child's owner by uid, and children by owner. Objects arrive in any order, so an owner
-may be named here long before it is seen, or never be seen at all.
+Objects arrive in any order, so an owner may be named here long before it is seen, or never be seen at all. A deleted
+owner stays in the chain until what it owned is gone too: the garbage collector takes its time, and what still runs
+below it is still its own.
 """
 
-from collections.abc import Iterator
+import enum
+from collections.abc import Iterator, Mapping
 
 from cvji.jobs.kinds import Job
+from cvji.jobs.nics import discard
+from cvji.jobs.pods import Pod
 
 # Pod -> Job -> JobSet -> TrainJob is three; a longer or circular chain is not a job we know.
 MAX_CLIMB = 8
 
 
+class OwnerPolicy(enum.Enum):
+    """JOB_OWNER: the topmost job above a pod, or the pod's direct owner."""
+
+    ROOT = "root"
+    DIRECT = "direct"
+
+
 class Owners:
     """The job objects that exist, and who owns whom."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: OwnerPolicy, pods: Mapping[str, Pod]) -> None:
+        """`pods` are those that are known, by uid: a pod may own pods and jobs."""
+        self._policy = policy
+        self._pods = pods
         self._jobs: dict[str, Job] = {}
-        self._children: dict[str, dict[str, None]] = {}  # owner uid -> job uids, in order of arrival
-        self._gone: set[str] = set()  # deleted owners whose children the garbage collector has yet to take
+        self._deleted: dict[str, Job] = {}  # whose pods or child jobs are not gone yet
+        self._children: dict[str, dict[str, None]] = {}  # owner uid -> uids of jobs
+        self._pods_of: dict[str, dict[str, None]] = {}  # owner uid -> uids of pods, in order of first sight
+        self._closed: set[str] = set()  # jobs that ended a while ago: what still runs below them is not theirs
 
     def get(self, uid: str) -> Job | None:
         """The job object of that uid, if it exists."""
@@ -30,13 +46,14 @@ class Owners:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
+    # --- what is known ------------------------------------------------------------------------------
+
     def put(self, job: Job) -> None:
         """A job object was made or changed."""
-        old = self._jobs.get(job.uid)
-        if old is not None and old.owner != job.owner:
+        old = self._jobs.get(job.uid) or self._deleted.pop(job.uid, None)
+        if old is not None and old.owner and old.owner != job.owner:
             self._unlink(old)
         self._jobs[job.uid] = job
-        self._gone.discard(job.uid)
         if job.owner:
             self._children.setdefault(job.owner, {})[job.uid] = None
 
@@ -44,40 +61,88 @@ class Owners:
         """A job object was deleted."""
         job = self._jobs.pop(uid, None)
         if job is not None:
-            self._unlink(job)
-            if uid in self._children:
-                self._gone.add(uid)
+            self._deleted[uid] = job
+            self._drop_if_childless(uid)
+
+    def put_pod(self, pod: Pod) -> None:
+        """A pod that has an owner is new."""
+        assert pod.owner is not None  # noqa: S101  others are not kept
+        self._pods_of.setdefault(pod.owner, {})[pod.uid] = None
+
+    def remove_pod(self, pod: Pod) -> None:
+        """A pod that has an owner is gone."""
+        assert pod.owner is not None  # noqa: S101  others are not kept
+        discard(self._pods_of, pod.owner, pod.uid)
+        self._drop_if_childless(pod.owner)
 
     def _unlink(self, job: Job) -> None:
-        if job.owner and (siblings := self._children.get(job.owner)):
-            siblings.pop(job.uid, None)
-            if not siblings:
-                del self._children[job.owner]
-                self._gone.discard(job.owner)
+        if job.owner:
+            discard(self._children, job.owner, job.uid)
+            self._drop_if_childless(job.owner)
+
+    def _drop_if_childless(self, uid: str) -> None:
+        if uid in self._deleted and uid not in self._children and uid not in self._pods_of:
+            job = self._deleted.pop(uid)
+            self._closed.discard(uid)
+            self._unlink(job)
+
+    def close(self, uid: str) -> None:
+        """The job ended a while ago: what still runs below it belongs to the next job below it from now on."""
+        self._closed.add(uid)
+
+    def open(self, uid: str) -> None:
+        """The job has not ended after all."""
+        self._closed.discard(uid)
+
+    def is_closed(self, uid: str) -> bool:
+        """Whether `close` was called last."""
+        return uid in self._closed
+
+    # --- what follows from it -----------------------------------------------------------------------
 
     def root(self, uid: str) -> str:
-        """The topmost job object above `uid`, or `uid` itself. Ends where an owner is not to be seen."""
-        for _ in range(MAX_CLIMB):
-            job = self._jobs.get(uid)
-            if job is None or job.owner is None or job.owner not in self._jobs:
-                return uid
-            uid = job.owner
-        return uid
+        """The job that an object of owner `uid` counts for; "" if every job above it is closed.
 
-    def is_root(self, job: Job) -> bool:
-        """Whether nothing above it is, or just was, a job: an owner's deletion takes its children along."""
-        return job.owner is None or (job.owner not in self._jobs and job.owner not in self._gone)
+        That is the topmost job above it; `uid` itself as long as that is not known.
+        """
+        found, known = "", False
+        for _ in range(MAX_CLIMB):
+            if job := self._jobs.get(uid) or self._deleted.get(uid):
+                known = True
+                if uid not in self._closed:
+                    found = uid
+                if self._policy is OwnerPolicy.DIRECT:
+                    break
+                above = job.owner
+            elif pod := self._pods.get(uid):
+                above = pod.owner
+            else:
+                break
+            if above is None:
+                break
+            uid = above
+        return found if known else uid
 
     def children(self, uid: str) -> list[str]:
         """The job objects directly owned by `uid`, which need not be known itself."""
         return list(self._children.get(uid, ()))
 
-    def below(self, uid: str) -> list[str]:
-        """`uid` and every job object below it."""
+    def owners_below(self, uid: str) -> list[str]:
+        """`uid` and everything below it that owns pods, or may."""
         found, queue = {uid: None}, [uid]
         while queue:
-            for child in self._children.get(queue.pop(), ()):
-                if child not in found:
-                    found[child] = None
-                    queue.append(child)
+            owner = queue.pop()
+            jobs = self._children.get(owner, ()) if self._policy is OwnerPolicy.ROOT else ()
+            for below in (*jobs, *(pod for pod in self._pods_of.get(owner, ()) if self.has_dependents(pod))):
+                if below not in found:
+                    found[below] = None
+                    queue.append(below)
         return list(found)
+
+    def pods_of(self, owner: str) -> Iterator[Pod]:
+        """The pods directly owned by `owner`, in order of first sight."""
+        return (self._pods[uid] for uid in self._pods_of.get(owner, ()))
+
+    def has_dependents(self, uid: str) -> bool:
+        """Whether anything names `uid` as its owner."""
+        return uid in self._children or uid in self._pods_of

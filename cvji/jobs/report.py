@@ -1,9 +1,11 @@
-"""What is said about a job: the states CloudVision knows, and one report."""
+"""What is reported about a job's runs: the states CloudVision knows, what a run holds, and one report."""
 
 import enum
-from datetime import datetime
+from collections.abc import Iterable
 
 import msgspec
+
+from cvji.macs import pack, split, unpack
 
 
 class JobState(enum.Enum):
@@ -16,27 +18,76 @@ class JobState(enum.Enum):
 
 
 class End(msgspec.Struct, frozen=True):
-    """How a job ended, and when, if its object says so."""
+    """How a job ended, and when (seconds since the epoch) if its object says so."""
 
     state: JobState
-    at: datetime | None = None
+    at: int | None = None
 
 
-class JobReport(msgspec.Struct, frozen=True):
-    """One statement about one job.
+class Holds(msgspec.Struct, frozen=True, gc=False):
+    """What a pod or a run holds: packed MAC addresses (see macs.pack), or sorted node names with JOBCONFIG_MODE=node."""
 
-    `id` is the job object's uid, `kind` its group/kind. `holds` are MAC addresses, or node names if `nodes`:
-    sorted, never empty. `end` is None exactly while the state is RUNNING. `kept` is the part of `holds` that
-    pods which have succeeded held: it counts on when they are gone, and no object says so any more.
+    macs: bytes = b""
+    nodes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.macs or self.nodes)
+
+    def __len__(self) -> int:
+        """How many NICs or nodes."""
+        return len(self.nodes) if self.nodes else len(self.macs) // 6
+
+    def texts(self) -> tuple[str, ...]:
+        """The MAC addresses or node names as CloudVision takes them: sorted, each once."""
+        return self.nodes or unpack(self.macs)
+
+
+NOTHING = Holds()
+
+
+def of_macs(texts: Iterable[str]) -> Holds:
+    """What holds these MAC addresses."""
+    return Holds(macs=pack(texts))
+
+
+def union(parts: Iterable[Holds]) -> Holds:
+    """Everything that any of the parts holds."""
+    macs: set[bytes] = set()
+    nodes: set[str] = set()
+    for part in parts:
+        macs.update(split(part.macs))
+        nodes.update(part.nodes)
+    return Holds(b"".join(sorted(macs)), tuple(sorted(nodes)))
+
+
+class RunReport(msgspec.Struct, frozen=True, gc=False):
+    """What CloudVision is to hold of one run of a job: an interval in which the job holds something.
+
+    `job` is the uid of the job's object and `run` counts its runs from 1. `kind` is group/kind. Times are seconds
+    since the epoch; `end` is None exactly while the state is RUNNING. `holds` is never empty.
+
+    The rest is not for CloudVision, but for a successor of this process to go on from:
+    `kept` is the part of `holds` that succeeded pods held whose objects are, or may soon be, gone.
+    `newest` is the creation time of the newest pod of the runs before this one; 0 for the first.
+    `finished` is the latest finish of a pod's containers that is known, 0 if none is.
+    `switched` says that JOBCONFIG_MODE has changed since the run was first reported: the other list is to be emptied.
     """
 
-    id: str
+    job: str
+    run: int
     name: str
     namespace: str
     kind: str
     state: JobState
-    start: datetime
-    end: datetime | None
-    holds: tuple[str, ...]
-    nodes: bool = False
-    kept: tuple[str, ...] = ()
+    start: int
+    end: int | None
+    holds: Holds
+    kept: Holds = NOTHING
+    newest: int = 0
+    finished: int = 0
+    switched: bool = False
+
+    @property
+    def id(self) -> str:
+        """The run's id, which is CloudVision's `key.id`: the job's uid for its first run, `UID.2` for the second."""
+        return self.job if self.run == 1 else f"{self.job}.{self.run}"

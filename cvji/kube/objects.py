@@ -5,6 +5,7 @@ is the API server's own or wider: a value outside it is not an object we should 
 """
 
 import re
+from collections.abc import Container
 from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 
@@ -44,11 +45,19 @@ class Metadata(Wire):
     resource_version: Short = ""
     creation_timestamp: Time | None = None
     deletion_timestamp: Time | None = None
+    deletion_grace_period_seconds: int | None = None
     owner_references: list[OwnerReference] | None = None
 
-    def controller(self) -> OwnerReference | None:
-        """The owner that manages this object, if any."""
-        return next((ref for ref in self.owner_references or () if ref.controller), None)
+    def owner(self, known: Container[tuple[str, str]]) -> OwnerReference | None:
+        """The owner that manages this object, if it is of a known kind (group, kind).
+
+        That is the controller; where no owner is marked as such, the first one of a known kind.
+        """
+        owners = self.owner_references or ()
+        controller = next((owner for owner in owners if owner.controller), None)
+        if controller is not None:
+            return controller if (controller.group, controller.kind) in known else None
+        return next((owner for owner in owners if (owner.group, owner.kind) in known), None)
 
 
 class Identity(Wire):
@@ -321,14 +330,16 @@ class ApiResourceList(Wire):
     resources: list[ApiResource]
 
 
-def known_time(value: datetime | None) -> datetime | None:
-    """`value` in UTC; None for Go's zero time (year 1), which means "not set", and where the calendar ends."""
-    if value is None or value.year <= 1:
+# 2001-01-01: no cluster is older. containerd writes 1970 for a container that never started (StartError), and Go's
+# zero time, the year 1, means "not set".
+_NO_TIME_BEFORE = datetime(2001, 1, 1, tzinfo=UTC)
+
+
+def known_time(value: datetime | None) -> int | None:
+    """`value` in whole seconds since the epoch; None for a time that means "not set"."""
+    if value is None or value < _NO_TIME_BEFORE:
         return None
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:  # 9999-12-31T23:59:59-01:00
-        return None
+    return int(value.timestamp())
 
 
 # Nothing that is read lies deeper than a dozen levels.

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from cvji.jobs.allocation import multus_macs, read_claim, read_pod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvji.jobs.allocation import multus_macs, read_claim, read_pod
 from cvji.jobs.kinds import Registry
 from cvji.kube.client import ApiError
 from cvji.kube.discovery import decode

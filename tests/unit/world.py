@@ -1,25 +1,30 @@
 """A small cluster for the tracker: objects in their wire form go in, reports come out, time is a number."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from cvji.jobs.allocation import Pod, read_claim, read_pod
+from cvji.jobs.cluster import Applied, Deleted, Problem
 from cvji.jobs.kinds import Job, Registry
-from cvji.jobs.report import JobReport, JobState
-from cvji.jobs.tracker import Applied, Deleted, NodeNics, Policy, Problem, Tracker
+from cvji.jobs.nics import NodeNics, read_claim
+from cvji.jobs.pods import Pod, read_pod
+from cvji.jobs.report import JobState, RunReport
+from cvji.jobs.runs import Policy
+from cvji.jobs.tracker import Decision, JobGone, Keep, Report, Tracker
+from cvji.macs import pack
 
 T0 = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 RUNNING, COMPLETED = JobState.RUNNING, JobState.COMPLETED
 FAILED, CANCELLED = JobState.FAILED, JobState.CANCELLED
 
 
-def at(seconds: float) -> datetime:
-    return datetime.fromtimestamp(T0 + seconds, UTC)
+def at(seconds: float) -> int:
+    return int(T0 + seconds)
 
 
 def stamp(seconds: float) -> str:
-    return at(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(T0 + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def mac(number: int) -> str:
@@ -37,16 +42,39 @@ def owner(api: str, kind: str, uid: str) -> list[dict[str, Any]]:
 BATCH = ("batch/v1", "Job")
 
 
+COMPLETE = {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": stamp(90)}]}
+BROKEN = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": stamp(80)}]}
+
+
+class Seen(NamedTuple):
+    """A report as CloudVision would see it."""
+
+    id: str
+    name: str
+    state: JobState
+    start: int
+    end: int | None
+    holds: tuple[str, ...]
+
+
+def seen(run: RunReport) -> Seen:
+    return Seen(run.id, run.name, run.state, run.start, run.end, run.holds.texts())
+
+
 class World:
     """A tracker and the clock it is told; `run` lets time pass and collects the reports."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    def __init__(self, policy: Policy | None = None, *, leading: bool = True) -> None:
         self.problems: list[Problem] = []
-        self.tracker = Tracker(policy or Policy(), self.problems.append)
+        self.policy = policy or Policy()
+        self.tracker = Tracker(self.policy, self.problems.append)
+        self.newest: dict[str, RunReport] = {}  # what a record would hold, by job
+        if leading:
+            self.tracker.lead([], T0)
         self.registry = Registry([("example.com", "Training")])
         self.kinds = {kind.key: kind for kind in self.registry}
         self.now = 0.0
-        self.reports: list[tuple[float, JobReport]] = []
+        self.reports: list[tuple[float, Seen]] = []
         self.jobs: dict[str, Job] = {}
         self.pods: dict[str, Pod] = {}
 
@@ -88,6 +116,7 @@ class World:
         labels: dict[str, str] | None = None,
         spec: dict[str, Any] | None = None,
         status: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         networks: list[dict[str, Any]] = [{"name": "cbr0", "default": True, "ips": ["10.0.0.1"]}]
         networks += [{"name": "rail", "interface": f"net{n}", "mac": mac(n)} for n in nics]
@@ -109,6 +138,7 @@ class World:
                 "annotations": notes,
                 "labels": labels or {},
                 "ownerReferences": owner(*of),
+                **(metadata or {}),
             },
             "spec": {"nodeName": node, **(spec or {})},
             "status": {**found, **(status or {})},
@@ -139,13 +169,23 @@ class World:
         self.tracker.apply(Deleted(found) if gone else Applied(found), T0 + self.now)
 
     def node(self, node: str, *numbers: int) -> None:
-        self.tracker.apply(NodeNics(node, macs(*numbers)), T0 + self.now)
+        self.tracker.apply(NodeNics(node, pack(macs(*numbers))), T0 + self.now)
 
-    def run(self, seconds: float = 0.0) -> list[JobReport]:
+    def successor(self, policy: Policy | None = None) -> None:
+        """Another process takes over: it lists what there is, and knows what was recorded."""
+        self.tracker = Tracker(policy or self.policy, self.problems.append)
+        for obj in (*self.jobs.values(), *self.pods.values()):
+            self.tracker.apply(Applied(obj), T0 + self.now)
+        self.lead()
+
+    def lead(self) -> None:
+        self.tracker.lead(self.newest.values(), T0 + self.now)
+
+    def run(self, seconds: float = 0.0) -> list[Seen]:
         """Let time pass, judging at each deadline as the loop does; what was reported meanwhile."""
         end, before = self.now + seconds, len(self.reports)
         while True:
-            self.reports += [(self.now, report) for report in self.tracker.advance(T0 + self.now)]
+            self.take(self.tracker.advance(T0 + self.now))
             deadline = self.tracker.next_deadline()
             if deadline is None or deadline - T0 > end:
                 break
@@ -153,6 +193,24 @@ class World:
         self.now = end
         return [report for _, report in self.reports[before:]]
 
+    def take(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case Report(run):
+                    self.newest[run.job] = run
+                    self.reports.append((self.now, seen(run)))
+                case Keep(run):
+                    self.newest[run.job] = run
+                case JobGone(job):
+                    self.newest.pop(job, None)
+
     def said(self) -> list[tuple[str, JobState, tuple[str, ...]]]:
         """Every report so far: name, state and what it holds."""
         return [(report.name, report.state, report.holds) for _, report in self.reports]
+
+    def runs(self) -> dict[str, tuple[JobState, int, int | None, tuple[str, ...]]]:
+        """The newest report of each run, by its id: state, start and end (since T0), and what it holds."""
+        return {
+            run.id: (run.state, run.start - int(T0), None if run.end is None else run.end - int(T0), run.holds)
+            for _, run in self.reports
+        }

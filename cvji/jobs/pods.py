@@ -1,25 +1,70 @@
-"""Which NICs a pod holds: its Multus annotation, its ResourceClaims, or its node's NICs.
+"""Pods, understood: what the rules about jobs need of a pod, in as little memory as can be.
 
-Turns wire objects into the compact records the tracker keeps. Knows no job and no time.
+Turns wire objects into the records that the cluster's index keeps. Knows no job and no time.
 """
 
+import enum
+import sys
 from collections.abc import Callable
-from datetime import datetime
 
 import msgspec
 
 from cvji.jobs.kinds import Registry
-from cvji.kube.objects import ClaimObject, PodObject, PodStatus, known_time
-from cvji.macs import ethernet_mac, infiniband_address
+from cvji.kube.objects import PodObject, PodStatus, known_time
+from cvji.macs import ethernet_mac, infiniband_address, pack
 
 # The API server refuses more than 256 KiB of annotations in all (apimachinery TotalAnnotationSizeLimitB).
 ANNOTATION_LIMIT = 256 * 1024
-POD = msgspec.json.Decoder(PodObject)
-CLAIM = msgspec.json.Decoder(ClaimObject)
+_POD = msgspec.json.Decoder(PodObject)
 
-
-# Told what is of use when somebody looks for a NIC that is missing, and of none else; None where nobody listens.
+# Takes what helps somebody who looks for a missing NIC, for the debug log; None where nobody listens.
 Note = Callable[[str], None] | None
+
+
+class Stage(enum.Enum):
+    """How far a pod has come. Only RUNNING holds NICs; SUCCEEDED counts on in its job's run."""
+
+    PENDING = enum.auto()
+    RUNNING = enum.auto()
+    SUCCEEDED = enum.auto()  # by itself
+    FAILED = enum.auto()
+    RELEASED = enum.auto()  # it exited with 0 because it was deleted: the kubelet writes Succeeded all the same
+
+
+# Unknown: the node is lost, and what ran on it may run on.
+_STAGES = {
+    "Running": Stage.RUNNING,
+    "Unknown": Stage.RUNNING,
+    "Succeeded": Stage.SUCCEEDED,
+    "Failed": Stage.FAILED,
+}
+
+
+class Pod(msgspec.Struct, frozen=True, gc=False):
+    """A pod, understood. Times are seconds since the epoch.
+
+    `owner` is the uid of the object that manages it, if that is of a job kind or a pod. `deleting` says that its
+    deletion was requested. `created` is the API server's clock; `started`, `ran_from` (its containers' earliest start)
+    and `finished` (their latest finish) are the node's. `slot` names its place in the job where the operator numbers
+    places. `macs` are packed and come from its annotation; `claims` are names of ResourceClaims in its namespace.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    owner: str | None
+    stage: Stage
+    node: str
+    host_network: bool
+    deleting: bool
+    created: int
+    started: int | None
+    ran_from: int | None
+    finished: int | None
+    slot: str
+    macs: bytes
+    claims: tuple[str, ...]
+    problem: str
 
 
 class NetworkStatus(msgspec.Struct, frozen=True, gc=False):
@@ -64,51 +109,14 @@ def multus_macs(annotation: str | None, note: Note = None) -> tuple[tuple[str, .
     return tuple(sorted(macs)), problem
 
 
-class Pod(msgspec.Struct, frozen=True, gc=False):
-    """A pod, understood. `owner` is its controller's uid if that is of a job kind, else None.
-
-    `slot` names its place in the job where the operator numbers places; `ran_from` and `finished` are its
-    containers' earliest start and latest finish. `claims` are names of ResourceClaims in its namespace.
-    """
-
-    uid: str
-    namespace: str
-    name: str
-    owner: str | None
-    phase: str
-    node: str
-    host_network: bool
-    deleting: bool
-    created: datetime | None
-    started: datetime | None
-    ran_from: datetime | None
-    finished: datetime | None
-    slot: str
-    macs: tuple[str, ...]
-    claims: tuple[str, ...]
-    problem: str
-
-
-class Claim(msgspec.Struct, frozen=True, gc=False):
-    """A ResourceClaim, understood: the MACs of its devices and the (uid, name) of pods it is reserved for."""
-
-    uid: str
-    namespace: str
-    name: str
-    macs: tuple[str, ...]
-    reserved_for: tuple[tuple[str, str], ...]
-    problem: str
-
-
 def read_pod(registry: Registry, raw: bytes | msgspec.Raw, note: Note = None) -> Pod:
     """Understand one pod. Raises msgspec.ValidationError or msgspec.DecodeError."""
-    found = POD.decode(raw)
+    found = _POD.decode(raw)
     meta, spec, status = found.metadata, found.spec, found.status or PodStatus()
-    owner = meta.controller()
-    uid = owner.uid if owner is not None and (owner.group, owner.kind) in registry else None
+    owner = meta.owner(registry.owners)
     macs: tuple[str, ...] = ()
     problem = slot = ""
-    if uid is not None and (notes := meta.annotations):
+    if owner is not None and (notes := meta.annotations):
         named = note and (lambda what: note(f"pod {meta.namespace}/{meta.name}: {what}"))
         macs, problem = multus_macs(notes.network_status or notes.networks_status, named)
         index = notes.completion_index or notes.volcano_index
@@ -125,51 +133,28 @@ def read_pod(registry: Registry, raw: bytes | msgspec.Raw, note: Note = None) ->
         *(status.resource_claim_statuses or ()),
         *([status.extended_resource_claim_status] if status.extended_resource_claim_status else ()),
     ]
+    stage = _STAGES.get(status.phase, Stage.PENDING)
+    deleting = meta.deletion_timestamp is not None
+    # A pod that has ended is deleted with a grace period of 0 (registry/core/pod/strategy.go, CheckGracefulDelete):
+    # where there is one, the deletion was requested before.
+    if stage is Stage.SUCCEEDED and deleting and meta.deletion_grace_period_seconds:
+        stage = Stage.RELEASED
+    ran_from = min((at for run in runs if (at := known_time(run.started_at))), default=None)
     return Pod(
         uid=meta.uid,
-        namespace=meta.namespace,
+        namespace=sys.intern(meta.namespace),
         name=meta.name,
-        owner=uid,
-        phase=status.phase,
-        node=spec.node_name if spec else "",
+        owner=sys.intern(owner.uid) if owner else None,
+        stage=stage,
+        node=sys.intern(spec.node_name) if spec else "",
         host_network=bool(spec and spec.host_network),
-        deleting=meta.deletion_timestamp is not None,
-        created=known_time(meta.creation_timestamp),
-        started=known_time(status.start_time),
-        ran_from=min((at for run in runs if (at := known_time(run.started_at))), default=None),
+        deleting=deleting,
+        created=known_time(meta.creation_timestamp) or 0,
+        started=known_time(status.start_time) or ran_from,
+        ran_from=ran_from,
         finished=max((at for run in runs if (at := known_time(run.finished_at))), default=None),
-        slot=slot,
-        macs=macs,
+        slot=sys.intern(slot),
+        macs=pack(macs),
         claims=tuple(sorted({tie.resource_claim_name for tie in ties if tie.resource_claim_name})),
-        problem=problem,
-    )
-
-
-def read_claim(raw: bytes | msgspec.Raw, note: Note = None) -> Claim:
-    """Understand one ResourceClaim. Raises msgspec.ValidationError or msgspec.DecodeError."""
-    found = CLAIM.decode(raw)
-    status = found.status
-    macs = set()
-    problem = ""
-    for device in (status.devices if status else None) or ():
-        address = device.network_data.hardware_address if device.network_data else None
-        if not address:
-            continue
-        if mac := ethernet_mac(address):
-            macs.add(mac)
-        elif infiniband_address(address):
-            if note:
-                where = f"claim {found.metadata.namespace}/{found.metadata.name}"
-                note(f"{where}: {address} is an InfiniBand address, on no Ethernet switch")
-        else:
-            problem = f"status.devices: hardwareAddress {address[:64]!r} is not an Ethernet address"
-    return Claim(
-        uid=found.metadata.uid,
-        namespace=found.metadata.namespace,
-        name=found.metadata.name,
-        macs=tuple(sorted(macs)),
-        reserved_for=tuple(
-            (user.uid, user.name) for user in (status.reserved_for if status else None) or () if user.resource == "pods"
-        ),
         problem=problem,
     )

@@ -1,0 +1,374 @@
+"""The jobs, pods and claims that exist, and their indexes: an event in, the uids of the jobs it touches out.
+
+What the pods of one job are doing is counted as events come, so that an event costs the same in a job of 10,000 pods.
+Knows no time and no run; a standby keeps this and nothing else.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from cvji.jobs.kinds import Job
+from cvji.jobs.nics import Claim, ClaimChanged, Mode, NodeNics, SourceEvent, Sources
+from cvji.jobs.owners import OwnerPolicy, Owners
+from cvji.jobs.pods import Pod, Stage
+from cvji.jobs.report import NOTHING, End, Holds, JobState, union
+from cvji.macs import split
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """An object was made or changed."""
+
+    object: Job | Pod | Claim
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """An object is gone; `object` is the last that was seen of it."""
+
+    object: Job | Pod | Claim
+
+
+ObjectEvent = Applied | Deleted | NodeNics
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something in an object that cannot be understood; said once as long as it stays the same."""
+
+    object: str
+    message: str
+
+
+class Group:
+    """What the pods of one job are doing, counted as events come."""
+
+    __slots__ = ("changes", "failed", "finished", "held_changes", "holding", "left", "newest", "pending", "succeeded")
+
+    def __init__(self) -> None:
+        self.pending = 0  # pods that are Pending and not being deleted
+        self.holding = 0  # pods that run and hold something
+        self.failed = 0  # pods that failed and are not being deleted
+        self.changes = 0  # grows with every change of the pods or of what they hold
+        self.held_changes = 0  # grows with every change of what counts: what pods hold that run or have succeeded
+        self.succeeded = 0  # grows with every pod that succeeds, and every such pod that goes
+        self.newest = 0  # creation time of the newest pod that was ever seen to have started
+        self.finished = 0  # the latest finish of a pod's containers, of pods that are gone as well
+        self.left: dict[bytes | str, int] = {}  # what gone pods that succeeded held, and when they were created
+
+    def merge(self, other: "Group") -> None:
+        """Take over what remains of a group whose job turned out to be part of this one."""
+        self.newest = max(self.newest, other.newest)
+        self.finished = max(self.finished, other.finished)
+        self.left.update(other.left)
+
+
+class View(msgspec.Struct):
+    """One job as it stands. `job` is its object, None if there is none. `group` counts its pods.
+
+    `last` is the object's last state where it was deleted and nobody has judged that yet. `independent` says that no
+    job above it counts in its place. `end` is what the object, or the jobs below it, say of its end.
+    """
+
+    uid: str
+    job: Job | None
+    last: Job | None
+    independent: bool
+    end: End | None
+    group: Group
+
+
+class Cluster:
+    """What exists, as far as it was seen."""
+
+    def __init__(self, mode: Mode, owner: OwnerPolicy, problem: Callable[[Problem], None] = lambda _: None) -> None:
+        """`problem` is called with what cannot be understood in an object."""
+        self._problem = problem
+        self._pods: dict[str, Pod] = {}  # those of jobs
+        self._owners = Owners(owner, self._pods)
+        self._sources = Sources(mode, self._pods)
+        self._claims: dict[tuple[str, str], Claim] = {}
+        self._groups: dict[str, Group] = {}  # by uid of a job that is, or may be, independent
+        self._over: set[str] = set()  # pods of runs that are over; those that run hold all the same
+        self._departed: dict[str, Job] = {}  # last states of deleted jobs
+        self._touched: dict[str, None] = {}
+
+    # --- an event in --------------------------------------------------------------------------------
+
+    def apply(self, event: ObjectEvent) -> Iterable[str]:
+        """Take note of one event. Returns the uids of the jobs that it touches."""
+        match event:
+            case Applied(Pod() as pod):
+                self._put_pod(pod)
+            case Deleted(Pod() as pod):
+                self._remove_pod(pod)
+            case Applied(Job() as job):
+                self._put_job(job)
+            case Deleted(Job() as job):
+                self._remove_job(job)
+            case Applied(Claim() as claim):
+                self._put_claim(claim)
+            case Deleted(Claim() as claim):
+                self._remove_claim(claim)
+            case NodeNics():
+                self._apply_to_sources(event)
+        touched, self._touched = self._touched, {}
+        return touched
+
+    def _put_job(self, job: Job) -> None:
+        known = self._owners.get(job.uid)
+        self._departed.pop(job.uid, None)
+        self._touched[job.uid] = None
+        if known is not None and known.owner == job.owner:
+            self._owners.put(job)
+        else:
+            self._regroup(job.uid, lambda: self._owners.put(job))
+        self._touched[self._owners.root(job.uid)] = None
+
+    def _remove_job(self, job: Job) -> None:
+        uid = job.uid
+        if self._owners.get(uid) is None:
+            return
+        self._owners.put(job)  # the deletion may carry news of its own, such as its end
+        self._touched.update(dict.fromkeys([uid, self._owners.root(uid)]))
+        self._owners.remove(uid)
+        self._departed[uid] = job
+
+    def _put_pod(self, pod: Pod) -> None:
+        old = self._pods.get(pod.uid)
+        if pod.problem and (old is None or old.problem != pod.problem):
+            self._problem(Problem(f"pod {pod.namespace}/{pod.name}", pod.problem))
+        if old is not None and old.owner != pod.owner:
+            self._remove_pod(old)
+            old = None
+        if pod.owner is None:  # not a job's
+            return
+        if old is not None and old.stage in _ENDED:
+            pod = msgspec.structs.replace(pod, stage=old.stage)  # a pod ends once, and how does not change afterwards
+        if old is None:
+            if self._owners.has_dependents(pod.uid):
+                self._regroup(pod.uid, lambda: self._add_pod(pod))
+            else:
+                self._add_pod(pod)
+            return
+        before = self._sources.holds(old)
+        group = self._group_of(pod)
+        self._count(group, old, before, -1)
+        if (old.claims, old.node, old.host_network) != (pod.claims, pod.node, pod.host_network):
+            self._sources.remove(old)
+        self._pods[pod.uid] = pod
+        self._sources.put(pod)
+        held = self._sources.holds(pod)
+        self._count(group, pod, held, 1)
+        if (old.stage, old.deleting, before) != (pod.stage, pod.deleting, held):
+            self._changed(group, before if old.stage in _COUNTS else NOTHING, held if pod.stage in _COUNTS else NOTHING)
+        group.succeeded += pod.stage is Stage.SUCCEEDED and old.stage is not Stage.SUCCEEDED
+        self._touched[self._owners.root(pod.owner or "")] = None
+
+    def _add_pod(self, pod: Pod) -> None:
+        self._pods[pod.uid] = pod
+        self._owners.put_pod(pod)
+        self._sources.put(pod)
+        group, held = self._group_of(pod), self._sources.holds(pod)
+        self._count(group, pod, held, 1)
+        self._changed(group, NOTHING, held if pod.stage in _COUNTS else NOTHING)
+        group.succeeded += pod.stage is Stage.SUCCEEDED
+        self._touched[self._owners.root(pod.owner or "")] = None
+
+    def _remove_pod(self, gone: Pod) -> None:
+        old = self._pods.get(gone.uid)
+        if old is None:
+            return
+        if gone.owner == old.owner and gone != old:
+            self._put_pod(gone)  # the deletion may carry news of its own, such as its success
+        pod = self._pods[gone.uid]
+        group, held = self._group_of(pod), self._sources.holds(pod)
+        self._count(group, pod, held, -1)
+        if pod.stage is Stage.SUCCEEDED and pod.uid not in self._over:
+            group.left.update(dict.fromkeys((*split(held.macs), *held.nodes), pod.created))
+            group.succeeded += 1
+            group.changes += 1
+        else:
+            self._changed(group, held if pod.stage in _COUNTS else NOTHING, NOTHING)
+        root = self._owners.root(pod.owner or "")
+        self._touched[root] = None
+
+        def forget() -> None:
+            del self._pods[pod.uid]
+            self._over.discard(pod.uid)
+            self._owners.remove_pod(pod)
+            self._sources.remove(pod)
+
+        if self._owners.has_dependents(pod.uid):
+            self._regroup(pod.uid, forget)
+        else:
+            forget()
+        self._drop_if_unused(root)
+
+    def _put_claim(self, claim: Claim) -> None:
+        old = self._claims.get(claim.key)
+        if claim.problem and (old is None or old.problem != claim.problem):
+            self._problem(Problem(f"resourceclaim {claim.namespace}/{claim.name}", claim.problem))
+        self._claims[claim.key] = claim
+        self._apply_to_sources(ClaimChanged(claim.key, claim))
+
+    def _remove_claim(self, gone: Claim) -> None:
+        claim = self._claims.get(gone.key)
+        if claim is not None and claim.uid == gone.uid:  # else a list has shown its successor first
+            del self._claims[gone.key]
+            self._apply_to_sources(ClaimChanged(gone.key, None))
+
+    def _apply_to_sources(self, event: SourceEvent) -> None:
+        pods = [pod for uid in self._sources.touches(event) if (pod := self._pods.get(uid))]
+        before = [self._sources.holds(pod) for pod in pods]
+        self._sources.apply(event)
+        for pod, old in zip(pods, before, strict=True):
+            held = self._sources.holds(pod)
+            if held != old and pod.stage in _COUNTS:
+                group = self._group_of(pod)
+                self._count(group, pod, old, -1)
+                self._count(group, pod, held, 1)
+                self._changed(group, old, held)
+                self._touched[self._owners.root(pod.owner or "")] = None
+
+    # --- the groups ---------------------------------------------------------------------------------
+
+    def _group_of(self, pod: Pod) -> Group:
+        return self._group(self._owners.root(pod.owner or ""))
+
+    def _group(self, uid: str) -> Group:
+        group = self._groups.get(uid)
+        if group is None:
+            group = self._groups[uid] = Group()
+        return group
+
+    @staticmethod
+    def _count(group: Group, pod: Pod, held: Holds, one: int) -> None:
+        if pod.stage is Stage.RUNNING:
+            group.holding += one if held else 0
+        elif pod.stage is Stage.PENDING:
+            group.pending += 0 if pod.deleting else one
+        elif pod.stage is Stage.FAILED:
+            group.failed += 0 if pod.deleting else one
+        if pod.stage is not Stage.PENDING and pod.created > group.newest:
+            group.newest = pod.created
+        if pod.finished and pod.finished > group.finished:
+            group.finished = pod.finished
+
+    @staticmethod
+    def _changed(group: Group, before: Holds, held: Holds) -> None:
+        group.changes += 1
+        group.held_changes += before != held
+
+    def _regroup(self, uid: str, change: Callable[[], None]) -> None:
+        """Make a change after which what is below `uid` may count for another job."""
+        owners = self._owners.owners_below(uid)
+        moved = [(pod, self._owners.root(owner)) for owner in owners for pod in self._owners.pods_of(owner)]
+        held = {pod.uid: self._sources.holds(pod) for pod, _ in moved}
+        above = self._owners.root(uid)
+        change()
+        roots = {owner: self._owners.root(owner) for owner in owners}
+        for pod, old in moved:
+            new = roots[pod.owner or ""]
+            if new != old and pod.uid in self._pods:
+                for root, one in ((old, -1), (new, 1)):
+                    self._count(self._group(root), pod, held[pod.uid], one)
+                    self._changed(self._group(root), NOTHING, held[pod.uid])
+                    self._touched[root] = None
+        new = self._owners.root(uid)
+        self._touched.update(dict.fromkeys([uid, above, new]))
+        if new and new != above == uid and uid in self._groups:
+            self._group(new).merge(self._groups.pop(uid))
+        self._touched.update(dict.fromkeys(owner for owner in owners if self._owners.get(owner)))
+        self._drop_if_unused(uid)
+
+    def _drop_if_unused(self, uid: str) -> None:
+        """Forget a group of no job and no pod."""
+        if uid in self._groups and self._owners.get(uid) is None and not self._owners.has_dependents(uid):
+            del self._groups[uid]
+
+    # --- a job's view on request --------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[str]:
+        """The uids of the job objects that exist."""
+        return (job.uid for job in self._owners)
+
+    def view(self, uid: str) -> View:
+        """One job as it stands."""
+        job = self._owners.get(uid)
+        return View(
+            uid=uid,
+            job=job,
+            last=self._departed.get(uid),
+            independent=self._owners.is_closed(uid) or self._owners.root(uid) == uid,
+            end=self._end(job) if job else None,
+            group=self._groups.get(uid) or Group(),
+        )
+
+    def knows(self, uid: str | None) -> bool:
+        """Whether a job object of that uid exists."""
+        return uid is not None and self._owners.get(uid) is not None
+
+    def _end(self, job: Job) -> End | None:
+        if job.end or not job.kind.ends_with_children:
+            return job.end
+        children = [child for uid in self._owners.children(job.uid) if (child := self._owners.get(uid))]
+        ends = [end for child in children if (end := self._end(child))]
+        if not ends or len(ends) < len(children):
+            return None
+        worst = next((end.state for end in ends if end.state is not JobState.COMPLETED), JobState.COMPLETED)
+        return End(worst, max((end.at for end in ends if end.at), default=None))
+
+    def pods(self, uid: str) -> list[Pod]:
+        """The pods of a job's run: those of earlier runs are left out, unless they run."""
+        return [pod for pod in self._all_pods(uid) if pod.stage is Stage.RUNNING or pod.uid not in self._over]
+
+    def _all_pods(self, uid: str) -> Iterator[Pod]:
+        return (pod for owner in self._owners.owners_below(uid) for pod in self._owners.pods_of(owner))
+
+    def holds(self, pod: Pod) -> Holds:
+        """What a pod holds while it runs, or held when it ended."""
+        return self._sources.holds(pod)
+
+    def counts(self, uid: str) -> Holds:
+        """What counts for a job's run: what pods hold that run, and what pods of the run held that succeeded."""
+        pods = (pod for pod in self.pods(uid) if pod.stage in _COUNTS)
+        return union([*map(self._sources.holds, pods), self.left(uid)])
+
+    def left(self, uid: str) -> Holds:
+        """What pods of a job's run held that succeeded and are gone."""
+        left = group.left if (group := self._groups.get(uid)) else {}
+        macs = sorted(held for held in left if isinstance(held, bytes))
+        return Holds(b"".join(macs), tuple(sorted(held for held in left if isinstance(held, str))))
+
+    # --- what was decided about a job ---------------------------------------------------------------
+
+    def end_run(self, uid: str, newest: float = math.inf) -> None:
+        """A run of the job is over: its pods belong to it, those that were created by `newest`."""
+        pods = (pod for pod in self._all_pods(uid) if pod.stage is not Stage.PENDING and pod.created <= newest)
+        self._over.update(pod.uid for pod in pods)
+        if group := self._groups.get(uid):
+            group.left = {held: created for held, created in group.left.items() if created > newest}
+            group.finished = max((pod.finished for pod in self.pods(uid) if pod.finished), default=0)
+
+    def depart(self, uid: str) -> None:
+        """The deletion of a job was judged."""
+        self._departed.pop(uid, None)
+        self._drop_if_unused(uid)
+
+    def close(self, uid: str) -> Iterable[str]:
+        """The job ended a while ago: what still runs below it counts for the next job. Returns the uids touched."""
+        self._regroup(uid, lambda: self._owners.close(uid))
+        touched, self._touched = self._touched, {}
+        return touched
+
+    def open(self, uid: str) -> Iterable[str]:
+        """The job was closed, and has not ended after all. Returns the uids touched."""
+        if not self._owners.is_closed(uid):
+            return ()
+        self._regroup(uid, lambda: self._owners.open(uid))
+        touched, self._touched = self._touched, {}
+        return touched
+
+
+_COUNTS = frozenset({Stage.RUNNING, Stage.SUCCEEDED})
+_ENDED = frozenset({Stage.SUCCEEDED, Stage.FAILED, Stage.RELEASED})

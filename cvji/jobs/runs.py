@@ -1,0 +1,402 @@
+"""The runs of one job, by design section 2.4: an explicit state machine.
+
+A run is one closed interval in which a job holds something. A job has one run or several, one after another; each is
+an entry of its own in CloudVision, and is never opened again.
+
+    IDLE --holds something--> STARTING --steady, or START_MAX_WAIT--> REPORTED <--> CHANGING
+     ^                          |   ^                                    |             |
+     |                          v   |  holds something again             v             v
+     +--nothing for a while-- VACANT <-------------holds nothing------------------------
+
+    any state --the object says that it ended, or is gone--> ENDED, reported if the run was, or if it should have been
+    UNSEEN: the run was reported by a predecessor, and its job's object has not been seen yet
+
+    rule of 2.4                                                    tests/unit/test_runs.py
+    begins, reported once steady                                   test_a_job_is_reported_once_it_is_steady
+    reported START_MAX_WAIT after it began, whatever its pods do   test_a_pending_pod_delays_the_report_for_a_minute
+    start time: the object's own, not before the run before        test_a_second_run_starts_when_its_object_says
+    changes: steady for STABILITY_DELAY                            test_a_change_is_reported_once_it_is_steady
+    the object says that it ended                                  test_an_end_is_reported_at_its_own_time
+    gone without an end                                            test_a_deleted_job_is_cancelled
+    completed and deleted at once                                  test_a_job_that_completes_and_is_deleted_is_completed
+    holds nothing any more                                         test_a_job_that_lost_all_its_pods_is_cancelled
+    suspended with the last pod gone                               test_a_suspended_job_ends_its_run_with_its_last_pod
+    ended before it was reported                                   test_a_run_that_nobody_saw_is_reported_at_its_end
+    never ran for long enough                                      test_a_short_run_with_a_pending_pod_is_never_reported
+
+Knows one job's view and the time it is given. Times are seconds since the epoch.
+"""
+
+import enum
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from cvji.jobs import replacement
+from cvji.jobs.cluster import View
+from cvji.jobs.kinds import Job
+from cvji.jobs.nics import Mode
+from cvji.jobs.owners import OwnerPolicy
+from cvji.jobs.pods import Pod, Stage
+from cvji.jobs.report import NOTHING, End, Holds, JobState, RunReport, union
+
+# Stands in for a START_MAX_WAIT of `never` in every rule but the one for which it is `never`.
+MAX_WAIT = 60.0
+# What succeeded pods held is recorded this long after they succeed: many of a job's pods succeed together.
+KEEP_DELAY = 2.0
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the operator chose. Both delays are in seconds; `start_max_wait` may be infinite."""
+
+    mode: Mode = Mode.INTERFACE
+    owner: OwnerPolicy = OwnerPolicy.ROOT
+    stability_delay: float = 5.0
+    start_max_wait: float = MAX_WAIT
+
+    @property
+    def max_wait(self) -> float:
+        """START_MAX_WAIT in the rules that need an end to the waiting."""
+        return self.start_max_wait if math.isfinite(self.start_max_wait) else MAX_WAIT
+
+
+class State(enum.Enum):
+    """Where the runs of a job stand."""
+
+    IDLE = "idle"  # no run is in progress
+    STARTING = "starting"  # the job holds something, and that is not reported yet
+    REPORTED = "reported"  # what the job holds is reported
+    CHANGING = "changing"  # reported, and what the job holds has changed since
+    VACANT = "vacant"  # the run is in progress, and nothing is held at the moment
+    ENDED = "ended"  # the job's object says that it ended
+    MISSED = "missed"  # it ended before the run was reported: its pods' own times decide, once they are seen
+    UNSEEN = "unseen"  # reported by a predecessor; the job's object has not been seen yet
+
+
+class Pods(Protocol):
+    """What a run asks about its job's pods; the answers cost as much as the job is large."""
+
+    def pods(self, uid: str) -> list[Pod]:
+        """The pods of the run: those of earlier runs are left out, unless they run."""
+        ...
+
+    def holds(self, pod: Pod) -> Holds:
+        """What a pod holds, or held when it ended."""
+        ...
+
+    def counts(self, uid: str) -> Holds:
+        """What counts for the run: what pods hold, and what pods held that succeeded."""
+        ...
+
+    def left(self, uid: str) -> Holds:
+        """What pods of the run held that succeeded and are gone."""
+        ...
+
+
+class Runs:
+    """The runs of one job. `judge` says what is to be reported, and `due` when to judge again without an event."""
+
+    __slots__ = (
+        "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_newest", "_not_before",
+        "_policy", "_since", "_steady", "_succeeded", "_vacant", "due", "reported", "state",
+    )  # fmt: skip
+
+    def __init__(self, policy: Policy, now: float) -> None:
+        self._policy = policy
+        self._first_seen = now
+        self.state = State.IDLE
+        self.reported: RunReport | None = None  # the newest report, of the current run or of the last one
+        self.due = math.inf
+        self._newest = 0  # creation time of the newest pod that ran in earlier runs
+        self._not_before = 0  # what is now the job's belonged to another until then
+        self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
+        self._began = self._since = self._steady = self._vacant = now
+        self._keep_at = math.inf
+        self._changes = self._held_changes = self._succeeded = -1  # counters of the group, as last judged
+
+    def restore(self, report: RunReport) -> None:
+        """Go on from the newest report of a predecessor."""
+        self.reported = report
+        self._newest = report.newest
+        if report.end is None:
+            self.state = State.UNSEEN
+            self._kept = report.kept if self._same_mode(report) else NOTHING
+
+    def follows(self, end: int) -> None:
+        """What the job holds belonged to another job until `end`."""
+        self._not_before = max(self._not_before, end)
+
+    def rewind(self, now: float) -> None:
+        """The clock was set back to `now`: nothing may have begun later than that."""
+        self._first_seen, self._began = min(self._first_seen, now), min(self._began, now)
+        self._since, self._steady = min(self._since, now), min(self._steady, now)
+        self._vacant = min(self._vacant, now)
+
+    @property
+    def in_progress(self) -> RunReport | None:
+        """The newest report of the run that is in progress, if there is one."""
+        return self.reported if self.reported is not None and self.reported.end is None else None
+
+    # --- judging ------------------------------------------------------------------------------------
+
+    def judge(self, view: View, pods: Pods, now: float, *, owner_expected: bool = False) -> RunReport | None:
+        """What is to be reported now.
+
+        `owner_expected`: an owner of the job may yet be seen, which then counts in its place.
+        """
+        self.due = math.inf
+        if view.job is None or not view.independent:
+            return self._gone(view, pods, now)
+        if view.end is not None:
+            return self._end(view, view.job, view.end, pods, now)
+        if self.state in (State.ENDED, State.MISSED):  # a stop that was no end: `argo retry`, say
+            self.state = State.IDLE
+        elif self.state is State.UNSEEN:
+            self._resume(State.CHANGING, now)
+        if not view.group.holding:
+            return self._vacate(view, view.job, pods, now)
+        if self.state is State.IDLE:
+            self._begin(now)
+        elif self.state is State.VACANT:
+            self._resume(State.CHANGING if self.in_progress else State.STARTING, now)
+        if self.state is State.STARTING:
+            return self._start(view, view.job, pods, now, owner_expected=owner_expected)
+        return self._change(view, view.job, pods, now)
+
+    def kept(self, view: View, pods: Pods, now: float) -> RunReport | None:
+        """The newest report with what succeeded pods held by now, if a successor could not see that any more."""
+        report = self.in_progress
+        if report is None or view.group.succeeded == self._succeeded:
+            return None
+        if self._keep_at == math.inf:
+            self._keep_at = now + KEEP_DELAY
+        if self._keep_at > now:
+            self.due = min(self.due, self._keep_at)
+            return None
+        self._note_kept(view, pods)
+        finished = max(report.finished, view.group.finished)
+        if self._kept == report.kept:
+            return None
+        self.reported = msgspec.structs.replace(report, kept=self._kept, finished=finished)
+        return self.reported
+
+    def _note_kept(self, view: View, pods: Pods) -> None:
+        self._keep_at, self._succeeded = math.inf, view.group.succeeded
+        succeeded = (pod for pod in pods.pods(view.uid) if pod.stage is Stage.SUCCEEDED)
+        self._kept = union([self._kept, pods.left(view.uid), *map(pods.holds, succeeded)])
+
+    # --- transitions --------------------------------------------------------------------------------
+
+    def _begin(self, now: float) -> None:
+        """IDLE -> STARTING: the job holds something."""
+        self.state = State.STARTING
+        self._began = self._steady = now
+        self._changes = -1
+
+    def _resume(self, state: State, now: float) -> None:
+        """VACANT or UNSEEN -> CHANGING or STARTING: the run goes on, and what it holds is to be compared."""
+        self.state = state
+        self._since = self._steady = now
+
+    def _start(self, view: View, job: Job, pods: Pods, now: float, *, owner_expected: bool) -> RunReport | None:
+        """STARTING -> REPORTED: steady with every pod there, or after START_MAX_WAIT."""
+        if self._changes != view.group.changes:
+            self._changes, self._steady = view.group.changes, now
+        earliest = self._first_seen + self._policy.max_wait if owner_expected else -math.inf
+        at_last = max(self._began + self._policy.start_max_wait, earliest)
+        steady = max(self._steady + self._policy.stability_delay, earliest)
+        if now < at_last and (view.group.pending or now < steady or self._lacks_a_pod(view, pods)):
+            self.due = min(at_last, steady) if now < steady and not view.group.pending else at_last
+            return None
+        held = pods.counts(view.uid)
+        previous = self.reported
+        run = previous.run + 1 if previous is not None else 1
+        self._note_kept(view, pods)
+        start = self._start_time(job, pods.pods(view.uid), now)
+        return self._report(view, job, run, JobState.RUNNING, start, None, union([held, self._kept]))
+
+    def _lacks_a_pod(self, view: View, pods: Pods) -> bool:
+        if not view.group.failed:
+            return False
+        everyone = pods.pods(view.uid)
+        failed = [pod for pod in everyone if pod.stage is Stage.FAILED and not pod.deleting]
+        return bool(replacement.missing(everyone, failed))
+
+    def _change(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
+        """REPORTED <-> CHANGING: what the job holds has changed; it is reported once it is steady."""
+        report = self.in_progress
+        assert report is not None  # noqa: S101  what the two states mean
+        if self._held_changes != view.group.held_changes:
+            if self.state is State.REPORTED:
+                self.state, self._since = State.CHANGING, now
+            self._held_changes, self._steady = view.group.held_changes, now
+        if self.state is State.REPORTED:
+            return None
+        due = min(self._steady + self._policy.stability_delay, self._since + self._policy.max_wait)
+        if now < due:
+            self.due = due
+            return None
+        self.state = State.REPORTED
+        held = union([pods.counts(view.uid), self._kept])
+        if held == report.holds:
+            return None
+        self._note_kept(view, pods)
+        return self._report(view, job, report.run, JobState.RUNNING, report.start, None, held)
+
+    def _vacate(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
+        """-> VACANT -> IDLE: the job holds nothing; at once if it is stopped, else for START_MAX_WAIT."""
+        if self.state is State.IDLE and not self._unseen_pods(view):
+            return None
+        if self.state is not State.VACANT:
+            unseen = self.state is State.IDLE and view.group.finished
+            self.state, self._vacant = State.VACANT, min(now, unseen) if unseen else now
+        due = self._vacant + (0.0 if job.stopped else self._policy.max_wait)
+        if now < due:
+            self.due = due
+            return None
+        report = self._finish(view, job, End(JobState.CANCELLED, int(self._vacant)), pods, now)
+        self._close(view)
+        return report
+
+    def _end(self, view: View, job: Job, end: End, pods: Pods, now: float) -> RunReport | None:
+        """-> ENDED, or MISSED where the run had not been reported."""
+        if self.state is State.IDLE and self.reported is not None and not self._unseen_pods(view):
+            self.state = State.ENDED
+        if self.state is State.ENDED:
+            return None
+        if self.state is State.MISSED:
+            if self._changes == view.group.changes:
+                return None
+            due = self._steady + self._policy.stability_delay  # its pods' ends come one by one
+            if now < due:
+                self.due = due
+                return None
+        self._changes, self._steady = view.group.changes, now
+        report = self._finish(view, job, end, pods, now)
+        self.state = State.MISSED if report is None else State.ENDED
+        return report
+
+    def _unseen_pods(self, view: View) -> bool:
+        """Whether pods came and went that no run of the job has accounted for."""
+        return view.group.newest > self._newest
+
+    def _gone(self, view: View, pods: Pods, now: float) -> RunReport | None:
+        """-> IDLE: the job's object is gone, or what it holds counts for another job from now on."""
+        last, end = view.last, End(JobState.CANCELLED)
+        if last is not None and view.independent:
+            end = last.end or last.end_if_deleted or end
+        if end.at is None and end.state is JobState.CANCELLED and self.state is State.VACANT:
+            end = End(JobState.CANCELLED, int(self._vacant))  # when it let the last one go
+        report = None
+        if self.in_progress is not None or (last is not None and view.independent and self.state is not State.ENDED):
+            report = self._finish(view, last, end, pods, now)
+        self._close(view)
+        return report
+
+    def _close(self, view: View) -> None:
+        """-> IDLE: the run is over, and its pods belong to it."""
+        self.state = State.IDLE
+        self._newest = max(view.group.newest, self._newest)
+        self._kept = NOTHING
+
+    # --- the end of a run ---------------------------------------------------------------------------
+
+    def _finish(self, view: View, job: Job | None, end: End, pods: Pods, now: float) -> RunReport | None:
+        """The run's terminal report, if it was reported or should have been."""
+        at = end.at
+        if at is None and end.state is not JobState.CANCELLED:
+            at = max(view.group.finished, self.reported.finished if self.in_progress and self.reported else 0) or None
+        at = int(now) if at is None else at
+        report = self.in_progress
+        if report is None:
+            return self._missed(view, job, end, at, pods, now) if job is not None else None
+        held = union([pods.counts(view.uid), self._kept])
+        switched = report.switched
+        if self._same_mode(report):
+            held = union([report.holds, held])
+        elif held:
+            switched = True
+        self._newest = max(view.group.newest, self._newest)
+        self.reported = msgspec.structs.replace(
+            report,
+            state=end.state,
+            end=max(at, report.start),
+            holds=held or report.holds,
+            kept=NOTHING,
+            newest=self._newest,
+            finished=0,
+            switched=switched,
+        )
+        return self.reported
+
+    def _same_mode(self, report: RunReport) -> bool:
+        """Whether JOBCONFIG_MODE is what it was at that report."""
+        return bool(report.holds.nodes) is (self._policy.mode is Mode.NODE)
+
+    def _missed(self, view: View, job: Job, end: End, at: int, pods: Pods, now: float) -> RunReport | None:
+        """The one report of a run that ended before it was reported, if by its pods' own times it should have been.
+
+        That is if it held something for STABILITY_DELAY with every pod having run, or for START_MAX_WAIT at all.
+        """
+        everyone = pods.pods(view.uid)
+        lost = [pod for pod in everyone if pod.stage in (Stage.FAILED, Stage.RELEASED)]
+        replaced = {pod.uid for pod in lost} - {pod.uid for pod in replacement.missing(everyone, lost)}
+        there = [pod for pod in everyone if pod.uid not in replaced and not (pod.deleting and not _ran(pod))]
+        ran = [pod for pod in there if _ran(pod)]
+        held = union(map(pods.holds, ran))
+        if not held:
+            return None
+        until = min(at, int(now))  # of pods that still run
+        starts = [pod.ran_from or pod.started or until for pod in ran]
+        finish = max(pod.finished or until for pod in ran)
+        steady = len(ran) == len(there) and finish - max(starts) >= self._policy.stability_delay
+        if not steady and finish - min(starts) < self._policy.max_wait:
+            return None
+        previous = self.reported
+        run = previous.run + 1 if previous is not None else 1
+        start = self._start_time(job, ran, now)
+        return self._report(view, job, run, end.state, start, max(at, start), held)
+
+    # --- what is reported ---------------------------------------------------------------------------
+
+    def _start_time(self, job: Job, pods: Iterable[Pod], now: float) -> int:
+        """The object's own start where that is not before the end of the run before; else that of the run's pods."""
+        previous = max(self._not_before, (self.reported.end or 0) if self.reported else 0)
+        if job.started and job.started >= previous:
+            return job.started
+        otherwise = int(self._began) if previous else job.created or int(now)
+        start = min((pod.started for pod in pods if pod.started and _ran(pod)), default=otherwise)
+        return max(start, previous)
+
+    def _report(
+        self, view: View, job: Job, run: int, state: JobState, start: int, end: int | None, held: Holds
+    ) -> RunReport:
+        current = self.in_progress
+        if end is not None:
+            self._newest = max(view.group.newest, self._newest)
+        self.reported = RunReport(
+            job=job.uid,
+            run=run,
+            name=job.name,
+            namespace=job.namespace,
+            kind=str(job.kind),
+            state=state,
+            start=start,
+            end=end,
+            holds=held,
+            kept=self._kept if end is None else NOTHING,
+            newest=self._newest,
+            finished=view.group.finished if end is None else 0,
+            switched=current is not None and (current.switched or not self._same_mode(current)),
+        )
+        if end is None:
+            self.state = State.REPORTED
+            self._held_changes = view.group.held_changes
+        return self.reported
+
+
+def _ran(pod: Pod) -> bool:
+    """Whether its containers ever started. A status without container statuses is believed by its phase."""
+    return pod.ran_from is not None or pod.stage in (Stage.RUNNING, Stage.SUCCEEDED)
