@@ -126,7 +126,7 @@ class Unreadable(msgspec.Struct, frozen=True, gc=False):
     """An object that holds no usable report; `error` names the object and the field."""
 
     kind: KindName
-    name: str
+    stored: Stored
     error: str
 
 
