@@ -211,14 +211,15 @@ class WriteQueue:
 
     def take(self, now: float) -> Task | None:
         """The next attempt to make now, if any; it is in flight until `settle`d."""
-        best: tuple[bool, float, _Lane] | None = None
+        best: tuple[int, float, _Lane] | None = None
         for urgent, lane in self._open():
             due = self._head(lane)
             if due is None or due > now or lane.paused_until > now:
                 continue
-            first = urgent or (due + STARVING < now and not self._lazy_in_flight())
-            if best is None or (not first, due) < best[:2]:
-                best = (not first, due, lane)
+            starving = not urgent and due + STARVING < now and not self._lazy_in_flight()
+            rank = 0 if starving else 1 if urgent else 2
+            if best is None or (rank, due) < best[:2]:
+                best = (rank, due, lane)
         if best is None:
             return None
         lane = best[2]
