@@ -40,10 +40,16 @@ def crd(group: str, version: str, kind: str, plural: str, namespaced: bool = Tru
 
 def all_crds() -> list[dict[str, Any]]:
     """The definition of every kind that Kubernetes does not bring along."""
-    return [own_crd(), *(crd(*kind) for kind in [*JOB_KINDS, *NODE_KINDS[1:]])]
+    return [own_crd(), *report_crds(), *(crd(*kind) for kind in [*JOB_KINDS, *NODE_KINDS[1:]])]
 
 
 def own_crd() -> dict[str, Any]:
     """NodeInterfaceState as the project installs it."""
     found: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "manifests/base/crd.yaml").read_text())
     return found
+
+
+def report_crds() -> list[dict[str, Any]]:
+    """JobReport and NodeReport as the project installs them."""
+    base = Path(__file__).parents[2] / "manifests/base"
+    return [yaml.safe_load((base / f"crd-{kind}report.yaml").read_text()) for kind in ("job", "node")]

@@ -51,6 +51,10 @@ NODE_KINDS = [
     ("cloudvision.arista.io", "v1", "NodeInterfaceState", "nodeinterfacestates"),
     ("sriovnetwork.openshift.io", "v1", "SriovNetworkNodeState", "sriovnetworknodestates"),
 ]
+REPORT_KINDS = [
+    ("cloudvision.arista.io", "v1", "JobReport", "jobreports"),
+    ("cloudvision.arista.io", "v1", "NodeReport", "nodereports"),
+]
 CLUSTER_SCOPED = {"nodes"}
 BOOKMARK_SECONDS = 1.0
 GZIP_FROM = 128 * 1024  # bytes; as kube-apiserver
@@ -134,7 +138,7 @@ class KubernetesSimulator(SimulatedServer):
 
     def serve_all(self) -> None:
         """Serve every kind that cvji may look for."""
-        for kind in [*JOB_KINDS, *NODE_KINDS, CLAIMS]:
+        for kind in [*JOB_KINDS, *NODE_KINDS, *REPORT_KINDS, CLAIMS]:
             self.serve(*kind)
 
     def forbid(self, group: str, plural: str, *verbs: str) -> None:
@@ -248,10 +252,15 @@ class KubernetesSimulator(SimulatedServer):
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         meta.setdefault("creationTimestamp", before.get("creationTimestamp") or stamp)
         meta["resourceVersion"] = before.get("resourceVersion", "")
+        generation = before.get("generation", 0)
+        if key[:2] not in _NO_STATUS:
+            meta["generation"] = generation
         if old is not None and obj == old.object:
             return copy.deepcopy(obj)  # a write that changes nothing is none
         self.version = next(self._versions)
         meta["resourceVersion"] = str(self.version)
+        if key[:2] not in _NO_STATUS and (old is None or _specified(obj) != _specified(old.object)):
+            meta["generation"] = generation + 1
         raw = msgspec.json.encode(obj)
         self._objects[key] = Stored(obj, raw)
         self._say(key, "MODIFIED" if old else "ADDED", raw)
@@ -337,6 +346,8 @@ class KubernetesSimulator(SimulatedServer):
             asked = (body.get("metadata") or {}).get("resourceVersion")
             if old and asked and asked != old.object["metadata"]["resourceVersion"]:
                 raise RefusalError(409, "Conflict", f'{kind.plural} "{key[3]}": the object has been modified')
+            if verb == "update" and not asked and "." in kind.group and not kind.group.endswith(".k8s.io"):
+                raise RefusalError(422, "Invalid", "metadata.resourceVersion: must be specified for an update")
             before = copy.deepcopy(old.object) if old else {}
             after = merge(copy.deepcopy(before), body) if verb == "patch" else body
             if status:
@@ -409,6 +420,11 @@ class KubernetesSimulator(SimulatedServer):
 _NO_STATUS = {("", "configmaps"), ("", "secrets"), ("", "events"), ("coordination.k8s.io", "leases")}
 
 
+def _specified(obj: Object) -> Object:
+    """What metadata.generation counts the changes of."""
+    return {name: value for name, value in obj.items() if name not in ("metadata", "status")}
+
+
 def merge(into: Object, change: Mapping[str, Any]) -> Object:
     """A JSON merge patch (RFC 7396)."""
     for name, value in change.items():
@@ -478,6 +494,10 @@ class _Handler(Handler):
                 if stored is None:
                     raise RefusalError(404, "NotFound", f'{kind.plural} "{name}" not found')
                 if verb == "delete":
+                    wanted = (msgspec.json.decode(body).get("preconditions") or {}) if body else {}
+                    meta = stored.object.get("metadata", {})
+                    if any(meta.get(field) != value for field, value in wanted.items()):
+                        raise RefusalError(409, "Conflict", f'{kind.plural} "{name}": the preconditions are not met')
                     simulator.delete(kind.group, kind.plural, namespace, name)
                 return stored.raw
         asked = msgspec.json.decode(body)
