@@ -1,5 +1,6 @@
 """The one entrypoint: options become checked settings here; each command imports only what it runs."""
 
+import math
 import os
 import sys
 import warnings
@@ -136,7 +137,7 @@ def informer(
     ] = "5s",
     start_max_wait: Annotated[
         str,
-        _option("--start-max-wait", env="START_MAX_WAIT", help="Report then even though NICs still change."),
+        _option("--start-max-wait", env="START_MAX_WAIT", help="Report then, whatever its pods still do; or never."),
     ] = "60s",
     kind_retry: Annotated[
         str,
@@ -145,7 +146,7 @@ def informer(
     state_namespace: Annotated[
         str,
         _option(
-            "--state-namespace", env="STATE_NAMESPACE", help="Where the checkpoint and the Lease are kept; empty: none."
+            "--state-namespace", env="STATE_NAMESPACE", help="Where the records and the Lease are kept; empty: none."
         ),
     ] = "",
     leader_elect: Annotated[
@@ -169,8 +170,9 @@ def informer(
     if not dry_run:
         _need_server(api_server, token, api_token_file)
         cloudvision = CloudVision(host_port(api_server, "API_SERVER"), api_ca_file, insecure)
-    from cvji import informer as command
-    from cvji.jobs.tracker import Mode, OwnerPolicy
+    from cvji.informer import run as command
+    from cvji.jobs.nics import Mode
+    from cvji.jobs.owners import OwnerPolicy
     from cvji.nodes.inventory import InterfaceType
 
     settings = command.Settings(
@@ -183,7 +185,7 @@ def informer(
         owner=_one_of(OwnerPolicy, job_owner, "JOB_OWNER"),
         extra_kinds=job_kinds(job_kind or []),
         stability_delay=_duration(stability_delay, "STABILITY_DELAY"),
-        start_max_wait=_duration(start_max_wait, "START_MAX_WAIT"),
+        start_max_wait=_duration(start_max_wait, "START_MAX_WAIT", never=True),
         nodeconfig_mode=_one_of(NodeConfigMode, nodeconfig_mode, "NODECONFIG_MODE"),
         node_interface_type=_one_of(InterfaceType, node_interface_type, "NODE_INTERFACE_TYPE"),
         state_namespace=_namespace(state_namespace, "STATE_NAMESPACE"),
@@ -458,7 +460,9 @@ def _namespace(text: str, name: str) -> str:
     return found[0] if found else ""
 
 
-def _duration(text: str, name: str) -> float:
+def _duration(text: str, name: str, *, never: bool = False) -> float:
+    if never and text.strip().lower() == "never":
+        return math.inf
     try:
         return duration(text)
     except SettingsError as err:

@@ -1,6 +1,7 @@
-"""What waits to be told to CloudVision: in order per key, newest only, retried until it is delivered.
+"""What waits to be sent to CloudVision: in order per key, newest only, retried until it is delivered.
 
-`Outbox` is the rule book: no clock, thread or lock. `Delivery` runs it with a few threads and a client.
+Only keys and revisions wait here; the report is loaded when its turn comes. `Outbox` is the rule book: no clock, thread
+or lock. `Delivery` runs it with a few threads and a client.
 """
 
 import heapq
@@ -16,6 +17,7 @@ import msgspec
 
 from cvji.cloudvision.client import READ_TIMEOUT, Answer, Verdict
 from cvji.cloudvision.payloads import Request
+from cvji.jobs.report import Key
 
 log = logging.getLogger(__name__)
 
@@ -30,29 +32,30 @@ CONNECTIONS = 8
 
 
 class Parcel(msgspec.Struct, eq=False):
-    """One request on its way. `since` is when its key began to wait; `tag` is the sender's own.
+    """One key whose report is to be sent. `since` is when it began to wait.
 
     `failures` are its own; `round` is how many of the service in a row were known when its last attempt began.
+    `refused` says that CloudVision understood the last attempt and said no.
     """
 
-    key: tuple[str, str]
-    request: Request
-    tag: object
+    key: Key
+    revision: int
     since: float
     failures: int = 0
     round: int = 0
     needs_token: bool = False
+    refused: bool = False
 
 
 class Outbox:
-    """Orders requests by key, coalesces what waits, spaces retries. Times are seconds on any one clock."""
+    """Orders attempts by key, coalesces what waits, spaces retries. Times are seconds on any one clock."""
 
     def __init__(self, jitter: Callable[[], float], connections: int = CONNECTIONS) -> None:
         """`jitter` gives a number in [0, 1) at each call."""
         self._jitter = jitter
         self._connections = connections
-        self._waiting: dict[tuple[str, str], Parcel] = {}
-        self._in_flight: dict[tuple[str, str], Parcel] = {}
+        self._waiting: dict[Key, Parcel] = {}
+        self._in_flight: dict[Key, Parcel] = {}
         self._ready: list[tuple[float, int, Parcel]] = []  # heap; stale once its parcel waits no more
         self._serial = itertools.count()
         self._paused_until = 0.0
@@ -66,25 +69,20 @@ class Outbox:
         parcels = itertools.chain(self._waiting.values(), self._in_flight.values())
         return min((parcel.since for parcel in parcels), default=None)
 
-    def put(self, key: tuple[str, str], request: Request, now: float, tag: object = None, waited: float = 0.0) -> None:
-        """Send `request` when its turn comes; it replaces what waits under its key.
+    def settled(self) -> bool:
+        """Whether nothing is left but what CloudVision refuses."""
+        return not self._in_flight and all(parcel.refused for parcel in self._waiting.values())
 
-        `waited`: for how many seconds it has already waited elsewhere.
-        """
+    def put(self, key: Key, revision: int, now: float) -> None:
+        """Send the key's report, of this revision or a newer one, when its turn comes."""
         replaced = self._waiting.get(key)
-        parcel = Parcel(key, request, tag, replaced.since if replaced else now - waited)
+        parcel = Parcel(key, revision, replaced.since if replaced else now)
         self._waiting[key] = parcel
         if key not in self._in_flight:
             self._schedule(parcel, now)
 
-    def withdraw(self, key: tuple[str, str], now: float) -> float | None:
-        """Forget what waits under a key, unless it is in flight too: for how many seconds it has waited."""
-        if key in self._in_flight or key not in self._waiting:
-            return None
-        return now - self._waiting.pop(key).since
-
     def take(self, now: float) -> Parcel | None:
-        """The next request to attempt now, if any; it is in flight until `settle`d."""
+        """The next to attempt now, if any; it is in flight until `settle`d."""
         # After a failure of the service one request at a time asks whether it is back.
         if now < self._paused_until or len(self._in_flight) >= (1 if self._failures else self._connections):
             return None
@@ -116,6 +114,7 @@ class Outbox:
             self._schedule(newer, now)
         elif answer.verdict is not Verdict.DELIVERED:
             parcel.needs_token = answer.verdict in (Verdict.UNAUTHORIZED, Verdict.FORBIDDEN)
+            parcel.refused = answer.verdict in (Verdict.REFUSED, Verdict.FORBIDDEN)
             self._waiting[parcel.key] = parcel
             self._schedule(parcel, now + delay)
         if answer.verdict in (Verdict.BUSY, Verdict.UNAUTHORIZED):
@@ -172,23 +171,40 @@ class Sender(Protocol):
         ...
 
 
+class Outgoing(msgspec.Struct, frozen=True):
+    """A key's newest report as a request."""
+
+    revision: int
+    request: Request
+
+
+class LoadError(Exception):
+    """A report cannot be loaded at the moment; the message says why."""
+
+
+Load = Callable[[Key], Outgoing | None]
+
+
 class Delivery:
-    """Runs an outbox: a few threads that take, send and settle."""
+    """Runs an outbox: a few threads that take, load, send and settle."""
 
     def __init__(
         self,
         client: Sender,
+        load: Load,
         *,
-        on_attempt: Callable[[Parcel, Answer], None] = lambda *_: None,
+        on_attempt: Callable[[Parcel, Outgoing, Answer], None] = lambda *_: None,
         permit: Callable[[], float] = lambda: READ_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
         connections: int = CONNECTIONS,
     ) -> None:
-        """`on_attempt` is told of each attempt, before its key's next, by any thread.
+        """`load` gives the newest report of a key, None if there is nothing to send. It may raise LoadError.
 
-        `permit` says for how many seconds an attempt begun now may last; 0: none may begin.
+        `on_attempt` is told of each attempt, before its key's next. Both are called by any thread. `permit` says for
+        how many seconds an attempt begun now may last; 0: none may begin.
         """
         self._client = client
+        self._load = load
         self._outbox = Outbox(random.random, connections)
         self._on_attempt = on_attempt
         self._permit = permit
@@ -203,21 +219,21 @@ class Delivery:
         for thread in self._threads:
             thread.start()
 
-    def put(self, key: tuple[str, str], request: Request, tag: object = None, waited: float = 0.0) -> None:
-        """Send `request`; it replaces what waits under its key. See `Outbox.put`."""
+    def put(self, key: Key, revision: int) -> None:
+        """See `Outbox.put`."""
         with self._changed:
-            self._outbox.put(key, request, self._clock(), tag, waited)
+            self._outbox.put(key, revision, self._clock())
             self._changed.notify()
-
-    def withdraw(self, key: tuple[str, str]) -> float | None:
-        """See `Outbox.withdraw`."""
-        with self._changed:
-            return self._outbox.withdraw(key, self._clock())
 
     def depth(self) -> int:
         """How many keys wait or are in flight."""
         with self._changed:
             return len(self._outbox)
+
+    def settled(self) -> bool:
+        """Whether nothing is left but what CloudVision refuses."""
+        with self._changed:
+            return self._outbox.settled()
 
     def oldest_age(self) -> float:
         """For how many seconds the key that has waited longest has waited; 0 when none waits."""
@@ -235,15 +251,27 @@ class Delivery:
         while (parcel := self._next()) is not None:
             answer = Answer(Verdict.RETRY)
             try:
-                if (within := self._permit()) > 0:  # asked again: the process may have been paused since
-                    answer = self._client.send(parcel.request, within)
-                    self._note(parcel, answer)
-                    self._on_attempt(parcel, answer)
+                answer = self._attempt(parcel)
             except Exception:  # the outermost loop of this thread, without which its key would wait for ever
-                log.exception("internal error with %s; going on", parcel.request.about)
+                log.exception("internal error with %s %s; going on", *parcel.key)
             with self._changed:
                 self._outbox.settle(parcel, answer, self._clock())
                 self._changed.notify_all()
+
+    def _attempt(self, parcel: Parcel) -> Answer:
+        try:
+            outgoing = self._load(parcel.key)
+        except LoadError as err:
+            log.warning("%s %s waits: %s", *parcel.key, err)
+            return Answer(Verdict.RETRY, message=str(err))
+        if outgoing is None:  # replaced, and the newer one is not written yet
+            return Answer(Verdict.DELIVERED)
+        if (within := self._permit()) <= 0:  # asked again: the process may have been paused since
+            return Answer(Verdict.RETRY)
+        answer = self._client.send(outgoing.request, within)
+        self._note(outgoing, answer)
+        self._on_attempt(parcel, outgoing, answer)
+        return answer
 
     def _next(self) -> Parcel | None:
         with self._changed:
@@ -263,8 +291,8 @@ class Delivery:
                 self._changed.wait(wait if permitted or wait is None else 1.0)
             return None
 
-    def _note(self, parcel: Parcel, answer: Answer) -> None:
-        about = parcel.request.about
+    def _note(self, outgoing: Outgoing, answer: Answer) -> None:
+        about = outgoing.request.about
         status = f"HTTP {answer.status}" if answer.status else "no answer"
         match answer.verdict:
             case Verdict.DELIVERED:

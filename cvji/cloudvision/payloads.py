@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from cvji.jobs.report import JobReport
+from cvji.jobs.report import RunReport
 from cvji.nodes.inventory import NodeReport
 
 JOB_CONFIG = "/api/resources/computejob/v1/JobConfig"
@@ -79,19 +79,21 @@ def rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def job_config(report: JobReport, *, location: str, tenant: bool = False) -> JobConfig:
-    """The payload for a report."""
-    values = Values(report.holds)
+def job_config(report: RunReport, *, location: str) -> JobConfig:
+    """The payload for a run. After a change of JOBCONFIG_MODE the list of the other mode goes with it, empty: what a
+    request leaves out keeps its value.
+    """
+    values, other = Values(report.holds.texts()), Values(()) if report.switched else None
+    by_node = bool(report.holds.nodes)
     return JobConfig(
         key=Key(report.id),
         name=report.name,
         location=location,
         state=report.state.value,
-        start_time=rfc3339(report.start),
-        end_time=rfc3339(report.end) if report.end else None,
-        interfaces=None if report.nodes else values,
-        nodes=values if report.nodes else None,
-        type=TENANT if tenant else None,
+        start_time=rfc3339(datetime.fromtimestamp(report.start, UTC)),
+        end_time=None if report.end is None else rfc3339(datetime.fromtimestamp(report.end, UTC)),
+        interfaces=other if by_node else values,
+        nodes=values if by_node else other,
     )
 
 

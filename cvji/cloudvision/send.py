@@ -18,8 +18,19 @@ import msgspec
 
 from cvji.cloudvision.client import Client, Token, Verdict
 from cvji.cloudvision.outbox import BACKOFF_FIRST, BACKOFF_MAX, backoff
-from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
-from cvji.jobs.report import JobReport, JobState
+from cvji.cloudvision.payloads import (
+    TENANT,
+    JobConfig,
+    Key,
+    Request,
+    Values,
+    delete_node,
+    node_config,
+    post_job,
+    post_node,
+    rfc3339,
+)
+from cvji.jobs.report import JobState
 from cvji.macs import ethernet_mac
 from cvji.nodes.inventory import Nic, NodeReport
 from cvji.settings import CloudVision, SettingsError, host_port
@@ -82,19 +93,19 @@ def job_request(
     node_names, macs = _strings("nodes", nodes), _strings("interfaces", interfaces)
     if bool(node_names) == bool(macs):
         raise InvalidReportError("interfaces", "give either interfaces (MACs) or nodes, and at least one")
-    report = JobReport(
-        id=_text("id", job_id),
+    interfaces_held = {_mac(f"interfaces[{n}]", mac) for n, mac in enumerate(macs)}
+    config = JobConfig(
+        key=Key(_text("id", job_id)),
         name=_text("name", job_name),
-        namespace="",
-        kind="",
-        state=state,
-        start=start,
-        end=end,
-        holds=tuple(sorted({_mac(f"interfaces[{n}]", mac) for n, mac in enumerate(macs)} or set(node_names))),
-        nodes=bool(node_names),
+        location=_text("location", location),
+        state=state.value,
+        start_time=rfc3339(start),
+        end_time=rfc3339(end) if end else None,
+        interfaces=Values(tuple(sorted(interfaces_held))) if macs else None,
+        nodes=Values(tuple(sorted(set(node_names)))) if node_names else None,
+        type=TENANT if tenant else None,
     )
-    place = _text("location", location)
-    return post_job(job_config(report, location=place, tenant=tenant))
+    return post_job(config)
 
 
 def node_request(*, node: str, location: str, interfaces: Iterable[NodeInterface]) -> Request:

@@ -6,6 +6,7 @@ Knows no time and no run; a standby keeps this and nothing else.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import msgspec
 
@@ -14,20 +15,8 @@ from cvji.jobs.nics import Claim, ClaimChanged, Mode, NodeNics, SourceEvent, Sou
 from cvji.jobs.owners import OwnerPolicy, Owners
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.report import NOTHING, End, Holds, JobState, union
+from cvji.kube.events import Applied, Deleted
 from cvji.macs import split
-
-
-class Applied(msgspec.Struct, frozen=True):
-    """An object was made or changed."""
-
-    object: Job | Pod | Claim
-
-
-class Deleted(msgspec.Struct, frozen=True):
-    """An object is gone; `object` is the last that was seen of it."""
-
-    object: Job | Pod | Claim
-
 
 ObjectEvent = Applied | Deleted | NodeNics
 
@@ -323,7 +312,8 @@ class Cluster:
         return [pod for pod in self._all_pods(uid) if pod.stage is Stage.RUNNING or pod.uid not in self._over]
 
     def _all_pods(self, uid: str) -> Iterator[Pod]:
-        return (pod for owner in self._owners.owners_below(uid) for pod in self._owners.pods_of(owner))
+        owners = () if self._owners.is_closed(uid) else self._owners.owners_below(uid)
+        return (pod for owner in owners for pod in self._owners.pods_of(owner))
 
     def holds(self, pod: Pod) -> Holds:
         """What a pod holds while it runs, or held when it ended."""
@@ -356,8 +346,17 @@ class Cluster:
         self._drop_if_unused(uid)
 
     def close(self, uid: str) -> Iterable[str]:
-        """The job ended a while ago: what still runs below it counts for the next job. Returns the uids touched."""
-        self._regroup(uid, lambda: self._owners.close(uid))
+        """The job ended a while ago: what still runs below it counts for the topmost job that has not ended.
+
+        Returns the uids touched.
+        """
+        queue = [uid]
+        while queue:
+            ended = queue.pop()
+            if not self._owners.is_closed(ended):
+                self._regroup(ended, partial(self._owners.close, ended))
+                below = (self._owners.get(child) for child in self._owners.children(ended))
+                queue += [job.uid for job in below if job is not None and self._end(job)]
         touched, self._touched = self._touched, {}
         return touched
 

@@ -2,10 +2,15 @@
 
 import enum
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
 from cvji.macs import pack, split, unpack
+
+# What a report is about: ("job", a run's id) or ("node", a node's name).
+KindName = Literal["job", "node"]
+Key = tuple[KindName, str]
 
 
 class JobState(enum.Enum):
@@ -25,7 +30,7 @@ class End(msgspec.Struct, frozen=True):
 
 
 class Holds(msgspec.Struct, frozen=True, gc=False):
-    """What a pod or a run holds: packed MAC addresses (see macs.pack), or sorted node names with JOBCONFIG_MODE=node."""
+    """What a pod or a run holds: packed MACs (see macs.pack), or node names with JOBCONFIG_MODE=node, sorted."""
 
     macs: bytes = b""
     nodes: tuple[str, ...] = ()

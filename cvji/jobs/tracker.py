@@ -11,24 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from cvji.jobs.cluster import Cluster, Deleted, ObjectEvent, Problem, View
+from cvji.jobs.cluster import Cluster, ObjectEvent, Problem, View
 from cvji.jobs.kinds import POD, Job
 from cvji.jobs.owners import OwnerPolicy
 from cvji.jobs.report import RunReport
 from cvji.jobs.runs import Policy, Runs, State
+from cvji.kube.events import Deleted, Listed, Unserved, WatchLost
 
 # For this long a standby remembers how deleted jobs had ended: a Lease runs out after 15 s, a takeover takes seconds.
 DEPARTED_MEMORY = 120.0
 
 
-class KindWatched(msgspec.Struct, frozen=True):
-    """Whether objects of this kind (group, kind) are seen, so that one not known does not exist, or is on its way."""
-
-    key: tuple[str, str]
-    watched: bool
-
-
-Event = ObjectEvent | KindWatched
+Event = ObjectEvent | Listed | WatchLost | Unserved
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -44,9 +38,9 @@ class Keep(msgspec.Struct, frozen=True):
 
 
 class JobGone(msgspec.Struct, frozen=True):
-    """The object of a job that was reported is gone: there will be no further run."""
+    """The object of a job is gone, and there will be no run after this one, which was reported."""
 
-    job: str
+    run: RunReport
 
 
 Decision = Report | Keep | JobGone
@@ -60,7 +54,8 @@ class Tracker:
         self._policy = policy
         self._cluster = Cluster(policy.mode, policy.owner, problem)
         self._jobs: dict[str, Runs] = {}
-        self._watched: set[tuple[str, str]] = set()
+        self._watched: set[tuple[str, str]] = set()  # kinds of which every object is seen
+        self._unserved: set[tuple[str, str]] = set()  # kinds of which there are no objects
         self._unseen: dict[str, None] = {}  # reported by a predecessor, and not judged yet
         self._departed: deque[tuple[float, str]] = deque()
         self._dirty: dict[str, None] = {}
@@ -74,10 +69,19 @@ class Tracker:
 
     def apply(self, event: Event, now: float) -> None:
         """Take note of one event. What follows from it is asked for with `advance`."""
-        if isinstance(event, KindWatched):
-            (self._watched.add if event.watched else self._watched.discard)(event.key)
-            self._dirty.update(self._unseen)
-            return
+        match event:
+            case Listed(resource):
+                self._watched.add(resource.key)
+                self._unserved.discard(resource.key)
+                self._touch(self._unseen)
+                return
+            case WatchLost(resource):
+                self._watched.discard(resource.key)
+                return
+            case Unserved(key):
+                self._unserved.add(key)
+                self._touch(self._unseen)
+                return
         touched = self._cluster.apply(event)
         if self.leading:
             self._dirty.update(dict.fromkeys(touched))
@@ -101,11 +105,6 @@ class Tracker:
         self._dirty = dict.fromkeys([*self._cluster, *self._unseen, *(uid for _, uid in self._departed)])
         self._departed.clear()
         self.leading = True
-
-    def unserved(self, key: tuple[str, str]) -> None:
-        """The cluster has not served a kind for long enough to believe that its objects are gone."""
-        self._watched.add(key)
-        self._dirty.update(self._unseen)
 
     # --- what follows from it -----------------------------------------------------------------------
 
@@ -151,7 +150,7 @@ class Tracker:
                 return
             runs = self._jobs[uid] = self._new(now)
         self._unseen.pop(uid, None)
-        before, reported = runs.state, runs.reported
+        before = runs.state
         if view.job is not None and view.end is None:
             self._touch(self._cluster.open(uid))
         report = runs.judge(view, self._cluster, now, owner_expected=self._owner_expected(view.job))
@@ -172,8 +171,8 @@ class Tracker:
             yield Report(report)
         elif kept is not None:
             yield Keep(kept)
-        if view.job is None and (report or reported):
-            yield JobGone(uid)
+        if view.job is None and runs.reported is not None:
+            yield JobGone(runs.reported)
 
     def _new(self, now: float) -> Runs:
         self.states[State.IDLE] += 1
@@ -182,7 +181,7 @@ class Tracker:
     def _is_gone(self, uid: str) -> bool:
         """Whether a job whose object was not seen does not exist."""
         reported = self._jobs[uid].reported
-        return reported is None or tuple(reported.kind.split("/")) in self._watched
+        return reported is None or tuple(reported.kind.split("/")) in self._watched | self._unserved
 
     def _owner_expected(self, job: Job | None) -> bool:
         """Whether a job has an owner that is not seen yet, and of a kind that is watched."""

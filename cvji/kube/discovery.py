@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from cvji.kube.client import Api, ApiError
+from cvji.kube.events import Resource
 from cvji.kube.objects import ApiGroupList, ApiResourceList, shallow
 
 _GROUPS = msgspec.json.Decoder(ApiGroupList)
@@ -13,39 +14,28 @@ _RESOURCES = msgspec.json.Decoder(ApiResourceList)
 T = TypeVar("T")
 
 
-class Resource(msgspec.Struct, frozen=True):
-    """A served resource: what to list and watch."""
-
-    group: str
-    version: str
-    kind: str
-    plural: str
-    namespaced: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
-    def path(self, namespace: str = "", name: str = "") -> str:
-        """The URL path of the collection, or of one object in it."""
-        base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        if namespace and self.namespaced:
-            base += f"/namespaces/{namespace}"
-        return f"{base}/{self.plural}/{name}" if name else f"{base}/{self.plural}"
-
-
 PODS = Resource("", "v1", "Pod", "pods")
 
 
-def served(api: Api, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Resource]:
+class Served(msgspec.Struct, frozen=True):
+    """What a cluster serves of the kinds (group, kind) that were asked for.
+
+    `unclear` are those whose group could not say: an aggregated API that is down, a CRD in the making.
+    """
+
+    found: dict[tuple[str, str], Resource]
+    unclear: frozenset[tuple[str, str]]
+
+
+def served(api: Api, wanted: Iterable[tuple[str, str]]) -> Served:
     """The resource for each wanted (group, kind) that the cluster serves, in the version it prefers.
 
-    A kind that only an older version of its group has is found there. A group whose own discovery fails
-    (an aggregated API that is down, a CRD in the making) is left for the next call. Raises ApiError when
-    discovery as a whole fails.
+    A kind that only an older version of its group has is found there. Raises ApiError when discovery as a whole fails.
     """
     wanted = set(wanted)
     groups = {group for group, _ in wanted}
     found: dict[tuple[str, str], Resource] = {}
+    unclear: set[str] = set()
     for group in decode(_GROUPS, api.get("/apis")).groups:
         if group.name not in groups:
             continue
@@ -58,6 +48,7 @@ def served(api: Api, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str],
             try:
                 resources = decode(_RESOURCES, api.get(f"/apis/{group.name}/{version}")).resources
             except ApiError:
+                unclear.add(group.name)
                 continue
             for resource in resources:
                 key = (group.name, resource.kind)
@@ -65,7 +56,7 @@ def served(api: Api, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str],
                     found.setdefault(
                         key, Resource(group.name, version, resource.kind, resource.name, resource.namespaced)
                     )
-    return found
+    return Served(found, frozenset(key for key in wanted - found.keys() if key[0] in unclear))
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

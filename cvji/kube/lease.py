@@ -85,8 +85,8 @@ class Elector:
         renewed = self._renewed
         return 0.0 if renewed is None else max(renewed + RENEW_DEADLINE - self._clock(), 0.0)
 
-    def run(self, elected: Callable[[], None], lost: Callable[[], None], waiting: Callable[[], None]) -> None:
-        """Wait for the lease, calling `waiting` if it is not to be had at once; call `elected` and keep it.
+    def run(self, elected: Callable[[int], None], lost: Callable[[], None], waiting: Callable[[], None]) -> None:
+        """Wait for the lease, calling `waiting` if another holds it; call `elected` with its transitions, and keep it.
 
         Calls `lost` and returns when it could not be kept.
         """
@@ -99,7 +99,7 @@ class Elector:
         if self._stop.is_set():
             return
         log.info("elected leader as %s", self._identity)
-        elected()
+        elected(self._seen.lease_transitions or 0 if self._seen else 0)
         while not self._stop.wait(RETRY_PERIOD):
             if not self._try() and self.valid_for() <= 0:
                 if not self._stop.is_set():

@@ -5,7 +5,6 @@ found by comparing the next list with what was known, and comes out as a deletio
 """
 
 import contextlib
-import enum
 import logging
 import random
 import threading
@@ -16,7 +15,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import Resource, decode
+from cvji.kube.discovery import decode
+from cvji.kube.events import Applied, ClusterEvent, Deleted, Listed, Resource, WatchLost
 from cvji.kube.objects import Identified, Identity, ObjectList, Status, WatchEvent
 
 log = logging.getLogger(__name__)
@@ -40,27 +40,6 @@ _EVENT = msgspec.json.Decoder(WatchEvent)
 _IDENTITY = msgspec.json.Decoder(Identified)
 _STATUS = msgspec.json.Decoder(Status)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
-
-
-class Happened(enum.Enum):
-    """What a Change says."""
-
-    APPLIED = "applied"
-    DELETED = "deleted"
-    LISTED = "listed"  # all that exists has been said
-    LOST = "lost"  # objects may now exist unseen: forbidden, or no longer served
-
-
-class Change(msgspec.Struct, Generic[T], frozen=True):
-    """One change of a resource. `object` is None for LISTED and LOST.
-
-    `round` of a LISTED is what the reflector's `round` gave before that list began.
-    """
-
-    what: Happened
-    resource: Resource
-    object: T | None = None
-    round: int = 0
 
 
 class Known(msgspec.Struct, Generic[T]):
@@ -94,8 +73,8 @@ class Reflector(Generic[T]):
         self,
         api: Api,
         resource: Resource,
-        read: Callable[[msgspec.Raw], T],
-        emit: Callable[[list[Change[T]]], None],
+        read: Callable[[msgspec.Raw], T | None],
+        emit: Callable[[list[ClusterEvent]], None],
         *,
         namespace: str = "",
         known: dict[str, Known[T]] | None = None,
@@ -166,7 +145,7 @@ class Reflector(Generic[T]):
                 if err.code in (403, 404):
                     if available:
                         log.warning("%s: %s", self._resource, err)
-                        self._emit([Change(Happened.LOST, self._resource)])
+                        self._emit([WatchLost(self._resource)])
                     available = False
                     self._version = None
                     if err.code == 404:
@@ -177,7 +156,7 @@ class Reflector(Generic[T]):
                 log.log(level, "%s: %s; trying again", self._resource, err)
                 if self._version is None and failures >= LIST_FAILURES and not lost:
                     lost = True
-                    self._emit([Change(Happened.LOST, self._resource)])
+                    self._emit([WatchLost(self._resource)])
                 self._wait(max(self._backoff(failures), err.retry_after))
 
     def _backoff(self, failures: int) -> float:
@@ -210,14 +189,15 @@ class Reflector(Generic[T]):
                 raise
             page = decode(_LIST, body)
             self.state.heard = self._clock()
-            changes = []
+            events: list[ClusterEvent] = []
             for raw in page.items or ():
-                uid, change = self._applied(raw, identity(raw))
-                seen.add(uid)
-                if change is not None:
-                    changes.append(change)
-            if changes:
-                self._emit(changes)
+                uid, event = self._applied(raw, identity(raw))
+                if event is not None or uid in self._known:
+                    seen.add(uid)
+                if event is not None:
+                    events.append(event)
+            if events:
+                self._emit(events)
             version = page.metadata.resource_version
             last, token = token, page.metadata.continue_ or ""
             if not token:
@@ -225,8 +205,8 @@ class Reflector(Generic[T]):
             if token == last:
                 raise ApiError(0, "the API server gives the same page of a list again and again")
         gone = [self._deleted(uid, None) for uid in [uid for uid in self._known if uid not in seen]]
-        self._emit([change for change in gone if change is not None])
-        self._emit([Change(Happened.LISTED, self._resource, round=round_)])
+        self._emit([event for event in gone if event is not None])
+        self._emit([Listed(self._resource, round_)])
         self._version = version
 
     # --- watch --------------------------------------------------------------------------------------
@@ -257,21 +237,21 @@ class Reflector(Generic[T]):
                 raise ExpiredError
             raise ApiError(status.code or 0, status.message or "the watch ended with an error")
         found = identity(event.object)
-        change = None
+        happened = None
         if event.type in ("ADDED", "MODIFIED"):
-            change = self._applied(event.object, found)[1]
+            happened = self._applied(event.object, found)[1]
         elif event.type == "DELETED":
-            change = self._deleted(_key(found), event.object)
+            happened = self._deleted(_key(found), event.object)
         elif event.type != "BOOKMARK":
             log.debug("%s: unknown watch event %.40r", self._resource, event.type)
-        if change is not None:
-            self._emit([change])
+        if happened is not None:
+            self._emit([happened])
         if found.resource_version:
             self._version = found.resource_version
 
     # --- objects ------------------------------------------------------------------------------------
 
-    def _applied(self, raw: msgspec.Raw, found: Identity) -> tuple[str, Change[T] | None]:
+    def _applied(self, raw: msgspec.Raw, found: Identity) -> tuple[str, ClusterEvent | None]:
         uid = _key(found)
         known = self._known.get(uid)
         if known is not None and known.version == found.resource_version and found.resource_version:
@@ -285,20 +265,22 @@ class Reflector(Generic[T]):
             # It exists: what was known of it stands until it can be read again or is deleted.
             self._known[uid] = Known(found.resource_version, known.object if known else None, True)
             return uid, None
+        if obj is None:  # of no interest: nothing of it is kept
+            return uid, self._deleted(uid, None) if known is not None else None
         self._known[uid] = Known(found.resource_version, obj)
-        return uid, Change(Happened.APPLIED, self._resource, obj)
+        return uid, Applied(obj)
 
-    def _deleted(self, uid: str, raw: msgspec.Raw | None) -> Change[T] | None:
+    def _deleted(self, uid: str, raw: msgspec.Raw | None) -> ClusterEvent | None:
         known = self._known.pop(uid, None)
         if known is None or known.object is None:
             return None
         last = known.object
         if raw is not None:
             try:
-                last = self._read(raw)
+                last = self._read(raw) or last
             except _UNREADABLE:
                 self.state.decode_failures += 1
-        return Change(Happened.DELETED, self._resource, last)
+        return Deleted(last)
 
 
 def identity(raw: msgspec.Raw) -> Identity:

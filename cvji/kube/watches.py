@@ -1,21 +1,26 @@
 """Keeps a reflector running for every wanted kind that the cluster serves, now or later."""
 
 import logging
+import math
 import random
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import msgspec
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import Resource, served
-from cvji.kube.reflector import Change, Known, Reflector, Watching
+from cvji.kube.discovery import served
+from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserved
+from cvji.kube.reflector import Known, Reflector, Watching
 
 log = logging.getLogger(__name__)
 # A CRD installed later is noticed within this many seconds; one GET of /apis each time.
 REDISCOVER = 30.0
 RETRY_FIRST = 0.5
+# A CRD that is not served for so long was removed, and its objects with it; a new API server has all within minutes.
+UNSERVED_AFTER = 600.0
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -26,31 +31,31 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Watches:
-    """Discovers, starts and restarts reflectors; their changes all go to one `emit`.
+    """Discovers, starts and restarts reflectors; everything that happens goes to one `emit`.
 
-    `on_discovered` is told of the resources that are new, before their first change, and is called with
-    none when nothing is: so the receiver knows which first lists to wait for.
+    The first event is a Discovered, so that the receiver knows which first lists to wait for.
     """
 
     def __init__(
         self,
         api: Api,
         wanted: Mapping[tuple[str, str], Wanted],
-        emit: Callable[[list[Change[Any]]], None],
-        on_discovered: Callable[[list[Resource]], None],
+        emit: Callable[[list[ClusterEvent] | Discovered | Unserved], None],
         *,
         always: tuple[Resource, ...] = (),
         rediscover: float = REDISCOVER,
         on_crash: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`always` are resources that need no discovery: every API server has them."""
         self._api = api
         self._wanted = wanted
         self._emit = emit
-        self._on_discovered = on_discovered
         self._always = always
         self._rediscover = rediscover
         self._on_crash = on_crash
+        self._clock = clock
+        self._missing_since: dict[tuple[str, str], float] = {}
         self._stop = threading.Event()
         self._running: dict[tuple[str, str], threading.Thread] = {}
         self._known: dict[tuple[str, str], dict[str, Known[Any]]] = {}  # outlives the reflectors of a kind
@@ -63,7 +68,7 @@ class Watches:
         threading.Thread(target=self._run, name="discovery", daemon=True).start()
 
     def relist(self) -> int:
-        """List everything once more; the least `round` of the LISTED changes that come of it."""
+        """List everything once more; the least `round` of the Listed events that come of it."""
         self._round += 1
         for reflector in list(self._reflectors.values()):
             reflector.relist()
@@ -79,7 +84,7 @@ class Watches:
         wrong = ""  # what the log was last told
         while not self._stop.is_set():
             try:
-                found = served(self._api, self._wanted)
+                answer = served(self._api, self._wanted)
             except Exception as err:  # the outermost loop of this thread, without which no kind is watched again
                 if isinstance(err, ApiError):
                     level = logging.DEBUG if str(err) == wrong else logging.WARNING
@@ -95,16 +100,29 @@ class Watches:
             if wrong:
                 log.warning("Kubernetes API at %s answers again", self._api.host)
                 wrong = ""
-            found.update({(resource.group, resource.kind): resource for resource in self._always})
+            found = answer.found | {resource.key: resource for resource in self._always}
             new = {key: resource for key, resource in found.items() if not self._alive(key)}
             if new or first:
-                self._on_discovered(list(new.values()))
+                self._emit(Discovered(tuple(new.values())))
+            self._note_missing(found.keys() | answer.unclear)
             first = False
             for key, resource in new.items():
                 thread = threading.Thread(target=self._reflect, args=(key, resource), name=str(resource), daemon=True)
                 self._running[key] = thread
                 thread.start()
             self._stop.wait(self._rediscover * (0.75 + random.random() / 2))  # noqa: S311
+
+    def _note_missing(self, found: Container[tuple[str, str]]) -> None:
+        """Say of each kind once, when it has not been served for long enough, that its objects are gone."""
+        now = self._clock()
+        for key in self._wanted:
+            if key in found:
+                self._missing_since.pop(key, None)
+            elif self._missing_since.setdefault(key, now) <= now - UNSERVED_AFTER:
+                self._missing_since[key] = math.inf
+                gone = [item.object for item in self._known.pop(key, {}).values() if item.object is not None]
+                self._emit([Deleted(last) for last in gone])
+                self._emit(Unserved(key))
 
     def _alive(self, key: tuple[str, str]) -> bool:
         thread = self._running.get(key)

@@ -128,10 +128,6 @@ class Inventory:
             self._states.pop(state.node, None)
         self._dirty[state.node] = None
 
-    def rest(self) -> None:
-        """Forget which nodes changed: `restore` looks at them all."""
-        self._dirty.clear()
-
     def restore(self, told: Mapping[str, bytes]) -> None:
         """Go on from what was told before a restart."""
         self._told.update(told)

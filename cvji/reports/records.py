@@ -9,11 +9,10 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Literal
 
 import msgspec
 
-from cvji.jobs.run_report import NOTHING, Holds, JobState, RunReport
+from cvji.jobs.report import NOTHING, Holds, JobState, Key, KindName, RunReport
 from cvji.macs import SIZE, pack, split
 from cvji.nodes.inventory import Nic, NodeReport
 from cvji.reports.objects import (
@@ -37,9 +36,6 @@ VERSION = "v1"
 LABELS = {"app": "cv-job-informer", "app.kubernetes.io/name": "cvji", "app.kubernetes.io/component": "report"}
 MESSAGE_LIMIT = 1024  # characters of CloudVision's words that a status keeps
 DELIVERED = "Delivered"
-
-KindName = Literal["job", "node"]
-Key = tuple[KindName, str]  # ("job", a run's id) or ("node", a node's name)
 
 PLURALS: dict[KindName, str] = {"job": "jobreports", "node": "nodereports"}
 KINDS: dict[KindName, str] = {"job": "JobReport", "node": "NodeReport"}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from cvji.jobs.report import Key, KindName
 from cvji.kube.client import Api, ApiError
 from cvji.kube.discovery import decode
 from cvji.kube.objects import ObjectList
@@ -17,8 +18,6 @@ from cvji.reports.records import (
     PLURALS,
     VERSION,
     Delivery,
-    Key,
-    KindName,
     Listed,
     Record,
     RecordError,

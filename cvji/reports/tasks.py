@@ -4,7 +4,8 @@ import enum
 
 import msgspec
 
-from cvji.reports.records import Key, Record, Status, Stored
+from cvji.jobs.report import Key
+from cvji.reports.records import Record, Status, Stored
 
 EDITED = -1  # the revision of an object whose spec somebody else has written
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from cvji.reports.records import Delivery, Key, KindName, Listed, Record, Stored, first_status
+from cvji.jobs.report import Key, KindName
+from cvji.reports.records import Delivery, Listed, Record, Stored, first_status
 from cvji.reports.tasks import (
     EDITED,
     Acknowledged,

@@ -4,7 +4,7 @@ import time
 
 import msgspec
 
-from cvji.jobs.cluster import Applied, Deleted
+from cvji.kube.events import Applied, Deleted
 from cvji.macs import pack
 from tests.unit.world import (
     BATCH,

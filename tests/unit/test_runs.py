@@ -10,7 +10,7 @@ from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Stage
 from cvji.jobs.report import JobState
 from cvji.jobs.runs import Policy
-from cvji.jobs.tracker import KindWatched, Tracker
+from cvji.jobs.tracker import Tracker
 from tests.unit.world import (
     BROKEN,
     CANCELLED,
@@ -18,7 +18,6 @@ from tests.unit.world import (
     COMPLETED,
     FAILED,
     RUNNING,
-    T0,
     World,
     at,
     macs,
@@ -688,5 +687,5 @@ def test_a_run_of_a_kind_that_nobody_watches_waits_until_its_objects_are_known_t
     world.now = 20
     world.successor()
     assert world.run(600) == []
-    world.tracker.apply(KindWatched(("batch", "Job"), True), T0 + world.now)
+    world.listed("batch", "Job")
     assert [(report.state, report.end) for report in world.run()] == [(CANCELLED, at(620))]

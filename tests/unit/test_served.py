@@ -37,7 +37,7 @@ def resources(*entries: tuple[str, str], namespaced: bool = True) -> dict[str, A
 
 
 def find(documents: Documents, *wanted: tuple[str, str]) -> dict[tuple[str, str], Resource]:
-    return served(cast("Api", documents), wanted)
+    return served(cast("Api", documents), wanted).found
 
 
 def test_a_kind_is_found_in_the_version_that_has_it() -> None:

@@ -8,7 +8,7 @@ import pytest
 from cvji.jobs.nics import Mode
 from cvji.jobs.owners import OwnerPolicy
 from cvji.jobs.runs import Policy
-from cvji.jobs.tracker import KindWatched, Tracker
+from cvji.jobs.tracker import Tracker
 from tests.unit.world import (
     CANCELLED,
     COMPLETE,
@@ -88,7 +88,7 @@ def test_a_child_reported_before_its_owner_was_seen_is_cancelled() -> None:
 
 def test_an_owner_of_a_watched_kind_is_waited_for_a_while() -> None:
     world = World()
-    world.tracker.apply(KindWatched(("jobset.x-k8s.io", "JobSet"), True), T0)
+    world.listed("jobset.x-k8s.io", "JobSet")
     world.job("child", parent=("jobset.x-k8s.io/v1alpha2", "JobSet", "set"))
     world.pod(of=("batch/v1", "Job", "child"))
     assert world.run(50) == []

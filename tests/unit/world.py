@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from cvji.jobs.cluster import Applied, Deleted, Problem
+from cvji.jobs.cluster import Problem
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.nics import NodeNics, read_claim
 from cvji.jobs.pods import Pod, read_pod
 from cvji.jobs.report import JobState, RunReport
 from cvji.jobs.runs import Policy
 from cvji.jobs.tracker import Decision, JobGone, Keep, Report, Tracker
+from cvji.kube.events import Applied, Deleted, Listed, Resource
 from cvji.macs import pack
 
 T0 = 1_767_225_600.0  # 2026-01-01T00:00:00Z
@@ -178,6 +179,10 @@ class World:
             self.tracker.apply(Applied(obj), T0 + self.now)
         self.lead()
 
+    def listed(self, group: str, kind: str) -> None:
+        resource = Resource(group, "v1", kind, kind.lower() + "s")
+        self.tracker.apply(Listed(resource), T0 + self.now)
+
     def lead(self) -> None:
         self.tracker.lead(self.newest.values(), T0 + self.now)
 
@@ -201,8 +206,8 @@ class World:
                     self.reports.append((self.now, seen(run)))
                 case Keep(run):
                     self.newest[run.job] = run
-                case JobGone(job):
-                    self.newest.pop(job, None)
+                case JobGone(run):
+                    self.newest.pop(run.job, None)
 
     def said(self) -> list[tuple[str, JobState, tuple[str, ...]]]:
         """Every report so far: name, state and what it holds."""

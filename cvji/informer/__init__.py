@@ -1,0 +1,1 @@
+"""`cvji informer`: the wiring, and the one loop that decides."""

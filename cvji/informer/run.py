@@ -1,0 +1,365 @@
+"""`cvji informer`: objects from the Kubernetes API through the loop to CloudVision. Wiring, nothing else."""
+
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TextIO
+
+import msgspec
+
+from cvji.cloudvision.client import READ_TIMEOUT, Answer, Client, Token, Verdict
+from cvji.cloudvision.outbox import Delivery, LoadError, Outgoing, Parcel
+from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
+from cvji.informer.loop import (
+    QUEUE_BATCHES,
+    Attempted,
+    Checked,
+    Deliverer,
+    Elected,
+    Happening,
+    Loop,
+    Recovered,
+    StandBy,
+    Stop,
+    unreadable,
+)
+from cvji.jobs.cluster import Problem
+from cvji.jobs.kinds import Job, Registry
+from cvji.jobs.nics import Claim, Mode, read_claim
+from cvji.jobs.owners import OwnerPolicy
+from cvji.jobs.pods import Pod, read_pod
+from cvji.jobs.report import Key, RunReport
+from cvji.jobs.runs import Policy
+from cvji.kube.client import Api, ApiError
+from cvji.kube.discovery import PODS
+from cvji.kube.events import Applied, ClusterEvent, Deleted
+from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
+from cvji.kube.watches import REDISCOVER, Wanted, Watches
+from cvji.nodes.inventory import InterfaceType, NodeReport, read_node_state
+from cvji.output import say_or_end
+from cvji.reports.records import Listed as ListedRecord
+from cvji.reports.records import RecordError, Unreadable
+from cvji.reports.reporter import Reporter
+from cvji.reports.store import PAGE, Store
+from cvji.settings import CloudVision, NodeConfigMode, SettingsError
+from cvji.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+NODE_STATES = {
+    NodeConfigMode.DISCOVERY: ("cloudvision.arista.io", "NodeInterfaceState"),
+    NodeConfigMode.SRIOVOPERATOR: ("sriovnetwork.openshift.io", "SriovNetworkNodeState"),
+}
+NAME = "cv-job-informer"  # of the Lease
+RETRY = 2.0  # seconds after which the records are read again that could not be
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """`cvji informer`, as the operator set it up. Delays in seconds."""
+
+    location: str
+    cloudvision: CloudVision | None  # None: --dry-run
+    token: str = ""
+    token_file: str = ""
+    namespaces: tuple[str, ...] = ()
+    mode: Mode = Mode.INTERFACE
+    owner: OwnerPolicy = OwnerPolicy.ROOT
+    extra_kinds: tuple[tuple[str, str], ...] = ()
+    stability_delay: float = 5.0
+    start_max_wait: float = 60.0
+    nodeconfig_mode: NodeConfigMode = NodeConfigMode.DISCOVERY
+    node_interface_type: InterfaceType = InterfaceType.ALL
+    context: str = ""
+    rediscover: float = REDISCOVER
+    state_namespace: str = ""  # "": no records; nothing is remembered over a restart
+    leader_elect: bool = False
+    resync: float = 0.0
+    health_address: str = ""
+
+    def __repr__(self) -> str:
+        return f"Settings(location={self.location!r})"
+
+
+class Printer:
+    """--dry-run: takes the place of delivery and prints each request as one line of JSON."""
+
+    def __init__(self, load: Callable[[Key], Outgoing | None], done: Callable[[Attempted], None], out: TextIO) -> None:
+        self._load, self._done, self._out = load, done, out
+
+    def put(self, key: Key, revision: int) -> None:  # noqa: ARG002
+        """Print the key's newest report; printed is as good as delivered."""
+        outgoing = self._load(key)
+        if outgoing is not None:
+            request = outgoing.request
+            line = {"method": request.method, "path": request.path, "body": msgspec.Raw(request.body or b"null")}
+            say_or_end(msgspec.json.encode(line).decode(), self._out)
+            self._done(Attempted(key, outgoing.revision, Answer(Verdict.DELIVERED)))
+
+    def depth(self) -> int:
+        """Nothing ever waits."""
+        return 0
+
+    def settled(self) -> bool:
+        """Nothing ever waits."""
+        return True
+
+    def oldest_age(self) -> float:
+        """Nothing ever waits."""
+        return 0.0
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Informer:
+    """The parts of one informer, put together."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        api: Api,
+        metrics: Metrics,
+        *,
+        client: Client | None = None,
+        elector: Elector | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Without a `client`, reports are printed. Without an `elector`, this process leads."""
+        self._settings, self._metrics, self._elector = settings, metrics, elector
+        self.inbox: queue.Queue[Happening] = queue.Queue(QUEUE_BATCHES)
+        permit = partial(_permit, elector) if elector else lambda: READ_TIMEOUT
+        self._store: Store | None = None
+        if settings.state_namespace and client is not None:
+            self._store = Store(
+                api, settings.state_namespace, location=settings.location, emit=self.inbox.put, permit=permit
+            )
+        node_kind = NODE_STATES.get(settings.nodeconfig_mode)
+        self.reporter = Reporter(
+            Policy(settings.mode, settings.owner, settings.stability_delay, settings.start_max_wait),
+            settings.location,
+            durable=self._store is not None,
+            node_kind=node_kind,
+            resync=settings.resync,
+            problem=self._problem,
+        )
+        deliver: Deliverer
+        if client is None:
+            deliver = Printer(self._load, self._printed, sys.stdout)
+        else:
+            deliver = Delivery(client, self._load, on_attempt=self._attempted, permit=permit)
+        # Several namespaces are watched as all, since each would need a watch of its own for each kind.
+        self._namespaces = frozenset(settings.namespaces) if len(settings.namespaces) > 1 else frozenset()
+        self.loop = Loop(
+            self.reporter,
+            self._watches(settings, api, node_kind),
+            deliver,
+            self._store,
+            self.inbox,
+            metrics,
+            keep=self._is_wanted,
+            recover=self._recover,
+            check=lambda: self._start("records", self._check),
+            release=lambda release: elector.stop(release=release) if elector else None,
+            clock=clock,
+        )
+
+    def _watches(self, settings: Settings, api: Api, node_kind: tuple[str, str] | None) -> Watches:
+        namespace = settings.namespaces[0] if len(settings.namespaces) == 1 else ""
+        registry = Registry(settings.extra_kinds)
+        wanted = {kind.key: Wanted(partial(registry.read, kind), namespace) for kind in registry}
+        note = log.debug if log.isEnabledFor(logging.DEBUG) else None
+        wanted["", "Pod"] = Wanted(partial(_read_pod, registry, note), namespace)
+        wanted["resource.k8s.io", "ResourceClaim"] = Wanted(partial(read_claim, note=note), namespace)
+        if node_kind:
+            # Our own are believed from our own namespace alone: whoever may make them elsewhere is not discovery.
+            ours = settings.nodeconfig_mode is NodeConfigMode.DISCOVERY
+            place = settings.state_namespace if ours else ""
+            wanted[node_kind] = Wanted(partial(read_node_state, settings.node_interface_type), place)
+        return Watches(
+            api,
+            wanted,
+            self.inbox.put,
+            always=(PODS,),
+            rediscover=settings.rediscover,
+            on_crash=lambda _: self._metrics.errors.inc(),
+        )
+
+    def run(self) -> int:
+        """Work until told to stop. Returns the exit code: 1 if another is the leader now."""
+        if self._elector is not None:
+            elector = self._elector
+            self._start(
+                "lease",
+                lambda: elector.run(
+                    elected=lambda term: self.inbox.put(Elected(term)),
+                    lost=lambda: self.inbox.put(Stop(1)),
+                    waiting=lambda: self.inbox.put(StandBy()),
+                ),
+            )
+        else:
+            self.inbox.put(Elected())
+        return self.loop.run()
+
+    def stop(self) -> None:
+        """Deliver what waits, and end."""
+        threading.Thread(target=self.inbox.put, args=(Stop(0),), daemon=True).start()
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        """Do this in a thread of its own. Without it the program would be deaf or dumb: if it breaks, end, to be
+        started again.
+        """
+
+        def run() -> None:
+            try:
+                work()
+            except Exception:  # the outermost loop of this thread
+                log.exception("the %s thread broke; ending", name)
+                self._metrics.errors.inc()
+                self.inbox.put(Stop(1))
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+    # --- watches ------------------------------------------------------------------------------------
+
+    def _is_wanted(self, event: ClusterEvent) -> bool:
+        if not self._namespaces or not isinstance(event, Applied | Deleted):
+            return True
+        found = event.object
+        return not isinstance(found, Job | Pod | Claim) or found.namespace in self._namespaces
+
+    def _problem(self, problem: Problem) -> None:
+        log.warning("%s: %s", problem.object, problem.message)
+        self._metrics.problems.inc()
+
+    # --- records ------------------------------------------------------------------------------------
+
+    def _recover(self, term: int) -> None:
+        if self._store is None:
+            self.inbox.put(Recovered([], last=True))
+        else:
+            self._start("records", partial(self._take_over, self._store, term))
+
+    def _take_over(self, store: Store, term: int) -> None:
+        while True:
+            try:
+                for page in _pages(store.take_over(term)):
+                    self.inbox.put(Recovered(page, last=False))
+                break
+            except ApiError as err:
+                log.error("the records of former leaders cannot be read: %s; trying again", err)
+                threading.Event().wait(RETRY)
+        self.inbox.put(Recovered([], last=True))
+
+    def _check(self) -> None:
+        if self._store is not None:
+            try:
+                for page in _pages(self._store.relist()):
+                    self.inbox.put(Checked(page))
+            except ApiError as err:
+                log.warning("the records cannot be checked: %s; they are at the next resync", err)
+
+    # --- delivery -----------------------------------------------------------------------------------
+
+    def _load(self, key: Key) -> Outgoing | None:
+        """The key's newest report as a request. Raises LoadError. By any thread."""
+        newest = self.reporter.book.newest(key)
+        if newest is None:
+            return None
+        report = newest.report
+        if report is None and self._store is not None:
+            try:
+                found = self._store.get(key)
+            except (ApiError, RecordError) as err:
+                raise LoadError(f"its record cannot be read: {err}") from None
+            report = found.record.report if found else None
+        if report is None:
+            log.error("%s %s is never reported: its record was deleted while CloudVision was away", *key)
+            return None
+        return Outgoing(newest.revision, self._request(report))
+
+    def _request(self, report: RunReport | NodeReport) -> Request:
+        if isinstance(report, RunReport):
+            return post_job(job_config(report, location=self._settings.location))
+        if report.nics:
+            return post_node(node_config(report, location=self._settings.location))
+        return delete_node(report.node)
+
+    def _attempted(self, parcel: Parcel, outgoing: Outgoing, answer: Answer) -> None:
+        self._metrics.reports.labels(answer.verdict.value).inc()
+        if answer.verdict is Verdict.DELIVERED:
+            self._metrics.delivery_seconds.observe(time.monotonic() - parcel.since)
+        self.inbox.put(Attempted(parcel.key, outgoing.revision, answer))
+
+    def _printed(self, attempted: Attempted) -> None:
+        self.reporter.book.delivered(attempted.key, attempted.revision, 0.0)
+
+
+def _read_pod(registry: Registry, note: Callable[[str], None] | None, raw: msgspec.Raw) -> Pod | None:
+    """A pod, if it belongs to a job, or may."""
+    pod = read_pod(registry, raw, note)
+    return pod if pod.owner is not None else None
+
+
+def _pages(found: Iterable[ListedRecord | Unreadable]) -> Iterable[list[ListedRecord]]:
+    """The records that can be read, in lists of a page each: the queue counts lists."""
+    page: list[ListedRecord] = []
+    for item in found:
+        if isinstance(item, Unreadable):
+            unreadable(item)
+            continue
+        page.append(item)
+        if len(page) >= PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def run(settings: Settings) -> int:
+    """`cvji informer`, until SIGTERM or SIGINT. Raises SettingsError. Returns the exit code."""
+    metrics = Metrics()
+    token = Token(settings.token, settings.token_file) if settings.cloudvision else None
+    client = Client(settings.cloudvision, token) if settings.cloudvision and token else None
+    api = Api(settings.context)
+    elector = None
+    if settings.leader_elect and settings.cloudvision:
+        if not settings.state_namespace:
+            raise SettingsError("LEADER_ELECT needs STATE_NAMESPACE, where the Lease and the records are kept")
+        identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4()}"
+        elector = Elector(api, settings.state_namespace, NAME, identity)
+    informer = Informer(settings, api, metrics, client=client, elector=elector)
+    loop = informer.loop
+    metrics.look(loop.look)
+    if settings.health_address:
+        from cvji.telemetry import health
+
+        health.serve(settings.health_address, metrics.registry, loop.alive, loop.ready)
+    stopping = threading.Event()
+
+    def stop(signum: int, _: object) -> None:
+        if stopping.is_set():
+            os._exit(1)  # asked twice: at once
+        stopping.set()
+        log.info("%s: delivering what waits", signal.Signals(signum).name)
+        informer.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    log.info("watching %s for %s", api.host, settings.location)
+    if settings.cloudvision and settings.cloudvision.insecure:
+        log.warning("API_INSECURE_SKIP_VERIFY: whoever answers at %s gets the token", settings.cloudvision.address)
+    return informer.run()
+
+
+def _permit(elector: Elector) -> float:
+    """A leader's requests must be over before its lease is: until then it may begin one."""
+    left = elector.valid_for()
+    return left + (LEASE_DURATION - RENEW_DEADLINE - 1.0) if left > 0 else 0.0

@@ -1,0 +1,328 @@
+"""What is to be reported, what was, and what follows: what to write to the cluster, to send, to acknowledge, to forget.
+
+A report is written down before it is sent, and acknowledged there once CloudVision holds it. So whatever instant a
+leader dies at, its successor knows every run that CloudVision may hold, and repeats at most the last report. Pure: no
+I/O, clock or thread. Times are seconds since the epoch. Only `newest` may be called by any thread.
+"""
+
+from collections import deque
+
+import msgspec
+
+from cvji.jobs.report import Key, RunReport
+from cvji.nodes.inventory import NodeReport
+from cvji.reports.records import Delivery, Listed, Reason, Record
+
+# A report that was not delivered after this long waits for CloudVision to come back: its record says so, and where
+# nothing else needs it in memory, the record alone keeps it.
+WAITING = 10.0
+# Records of what is over are kept for operators to look back: this long, and at most this many.
+HISTORY_AGE = 24 * 3600.0
+HISTORY_SIZE = 1000
+
+
+class Write(msgspec.Struct, frozen=True):
+    """Write the record to the cluster."""
+
+    record: Record
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send the key's newest report to CloudVision."""
+
+    key: Key
+    revision: int
+
+
+class Acknowledge(msgspec.Struct, frozen=True):
+    """Write what is known of a revision's delivery into its record."""
+
+    key: Key
+    revision: int
+    delivery: Delivery
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """Delete the record."""
+
+    key: Key
+
+
+class Check(msgspec.Struct, frozen=True):
+    """List the records: somebody may have deleted or edited some."""
+
+
+Action = Write | Send | Acknowledge | Forget | Check
+
+
+class Newest(msgspec.Struct, frozen=True, gc=False):
+    """A key's newest report and its revision. Where the report is None, its record in the cluster holds it."""
+
+    revision: int
+    report: RunReport | NodeReport | None
+
+
+class _Entry(msgspec.Struct):
+    """One key.
+
+    `content`: the revision since which CloudVision is to hold the same. `written` and `delivered`: the newest revisions
+    in the cluster and at CloudVision, -1 for none. `over`: no report follows.
+    """
+
+    key: Key
+    newest: Newest
+    content: int
+    written: int = -1
+    delivered: int = -1
+    over: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether CloudVision holds what it is to hold."""
+        return self.delivered >= self.content
+
+
+class Book:
+    """One entry a key: a run or a node."""
+
+    def __init__(self, location: str, *, durable: bool, resync: float = 0.0) -> None:
+        """`durable`: there are records in the cluster. `resync`: seconds, 0 for never."""
+        self._location = location
+        self._durable = durable
+        self._entries: dict[Key, _Entry] = {}
+        self._actions: list[Action] = []
+        self._waiting: deque[tuple[float, Key, int]] = deque()  # since when; in order
+        self._history: deque[tuple[float, Key]] = deque()  # keys of records of what is over and delivered, oldest first
+        self._unsettled: set[Key] = set()  # of which CloudVision does not hold yet what it is to hold
+        self._nodes = 0
+        self._trouble = Delivery(Reason.PENDING, 0)  # the last failure of CloudVision as a whole
+        self._resync = resync
+        self._round: deque[Key] = deque()  # what is still to be repeated
+        self._round_step = 0.0
+        self._repeat_at = 0.0
+
+    def __len__(self) -> int:
+        """How many reports CloudVision is to hold or does not hold yet."""
+        return len(self._entries)
+
+    def take(self) -> list[Action]:
+        """What is to be done now, in order."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    # --- decisions ----------------------------------------------------------------------------------
+
+    def put(self, report: RunReport | NodeReport) -> None:
+        """CloudVision is to hold this from now on."""
+        key = key_of(report)
+        entry = self._entries.get(key)
+        newest = Newest(entry.newest.revision + 1 if entry else 1, report)
+        if entry is None:
+            entry = self._add(_Entry(key, newest, newest.revision))
+            if isinstance(report, RunReport) and report.run > 1:
+                self.finish(msgspec.structs.replace(report, run=report.run - 1))
+        entry.newest, entry.content = newest, newest.revision
+        self._unsettled.add(key)
+        self._write(entry)
+
+    def _add(self, entry: _Entry) -> _Entry:
+        self._nodes += entry.key[0] == "node" and entry.key not in self._entries
+        self._entries[entry.key] = entry
+        return entry
+
+    def keep(self, report: RunReport) -> None:
+        """CloudVision is to hold the same, and a successor needs to know more."""
+        entry = self._entries.get(key_of(report))
+        if entry is not None:
+            entry.newest = Newest(entry.newest.revision + 1, report)
+            if self._durable:
+                self._write(entry)
+            else:
+                entry.written = entry.newest.revision
+
+    def finish(self, report: RunReport) -> None:
+        """The run is the last of its job, or has a successor: once it is delivered, it is history."""
+        entry = self._entries.get(key_of(report))
+        if entry is not None:
+            entry.over = True
+            self._retire(entry, 0.0)
+
+    def _write(self, entry: _Entry) -> None:
+        revision, report = entry.newest.revision, entry.newest.report
+        if self._durable and report is not None:
+            self._actions.append(Write(Record(entry.key, revision, report)))
+        else:
+            entry.written = revision
+            self._send(entry)
+
+    def _send(self, entry: _Entry) -> None:
+        self._actions.append(Send(entry.key, entry.newest.revision))
+
+    # --- what became of it --------------------------------------------------------------------------
+
+    def awaits_write(self) -> bool:
+        """Whether a report waits for its record to be written."""
+        return any(
+            entry.written < entry.newest.revision for key in self._unsettled if (entry := self._entries.get(key))
+        )
+
+    def written(self, key: Key, revision: int, now: float) -> None:
+        """The record of a revision is in the cluster; or cannot be, and its report is not to wait for that."""
+        entry = self._entries.get(key)
+        if entry is None or revision <= entry.written:
+            return
+        entry.written = revision
+        if revision < entry.newest.revision:
+            return  # the newest is on its way
+        if entry.settled:
+            self._acknowledge(key, revision, Delivery(Reason.ACCEPTED, int(now)))
+        else:
+            self._send(entry)
+            self._waiting.append((now, key, revision))
+
+    def delivered(self, key: Key, revision: int, now: float) -> None:
+        """CloudVision holds the report of this revision."""
+        entry = self._entries.get(key)
+        self._trouble = Delivery(Reason.PENDING, 0)
+        if entry is None:
+            return
+        entry.delivered = max(entry.delivered, revision)
+        if entry.settled:
+            self._unsettled.discard(key)
+            self._acknowledge(key, entry.newest.revision, Delivery(Reason.ACCEPTED, int(now)))
+            self._retire(entry, now)
+
+    def failed(self, key: Key, revision: int, delivery: Delivery) -> None:
+        """CloudVision did not take the report of this revision, and why."""
+        if delivery.reason is Reason.UNREACHABLE:
+            self._trouble = delivery
+        else:
+            self._acknowledge(key, revision, delivery)
+
+    def _acknowledge(self, key: Key, revision: int, delivery: Delivery) -> None:
+        if self._durable:
+            self._actions.append(Acknowledge(key, revision, delivery))
+
+    def _retire(self, entry: _Entry, now: float) -> None:
+        """What is over and delivered is no longer needed, other than to look back."""
+        report, key = entry.newest.report, entry.key
+        removed = isinstance(report, NodeReport) and not report.nics
+        if not entry.settled or not (entry.over or removed):
+            return
+        del self._entries[key]
+        self._nodes -= key[0] == "node"
+        if removed:
+            self._forget(key)
+        elif self._durable:
+            self._history.append((now, key))
+
+    def _forget(self, key: Key) -> None:
+        if self._durable:
+            self._actions.append(Forget(key))
+
+    def newest(self, key: Key) -> Newest | None:
+        """What is to be sent for a key; None if that is not written yet."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        newest = entry.newest  # read once: another thread may replace it
+        return newest if entry.written >= newest.revision else None
+
+    # --- successors ---------------------------------------------------------------------------------
+
+    def restore(self, listed: Listed, now: float) -> None:
+        """Go on from a record that a predecessor left. What it had not delivered, or for another location, is sent."""
+        key, report = listed.record.key, listed.record.report
+        entry = self._add(_Entry(key, Newest(0, report), 0, 0, 0 if listed.delivered else -1))
+        if listed.location != self._location:
+            self.put(report)
+        elif not listed.delivered:
+            self._unsettled.add(key)
+            self._send(entry)
+            self._waiting.append((now, key, 0))
+        else:
+            self._retire(entry, now)
+
+    def recheck(self, listed: Listed) -> None:
+        """A record as it was listed just now: one that somebody edited is written again, a stranger's is deleted."""
+        key = listed.record.key
+        if key not in self._entries:
+            if all(key != old for _, old in self._history):
+                self._forget(key)
+        elif listed.changed:
+            self.rewrite(key)
+
+    def rewrite(self, key: Key) -> None:
+        """Somebody has deleted or edited the record."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.newest.report is not None:  # else nobody has it any more
+            entry.newest = Newest(entry.newest.revision + 1, entry.newest.report)
+            self._write(entry)
+
+    # --- what time brings ---------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `advance` is due even if nothing happens; None if it is not."""
+        due = [self._waiting[0][0] + WAITING] if self._waiting else []
+        due += [self._history[0][0] + HISTORY_AGE] if self._history else []
+        due += [self._repeat_at] if self._resync else []
+        return min(due, default=None)
+
+    def advance(self, now: float) -> None:
+        """Do what is due by now."""
+        while self._waiting and self._waiting[0][0] <= now - WAITING:
+            self._note_waiting(*self._waiting.popleft()[1:], now)
+        while self._history and (self._history[0][0] <= now - HISTORY_AGE or len(self._history) > HISTORY_SIZE):
+            self._forget(self._history.popleft()[1])
+        if self._resync:
+            self._repeat(now)
+
+    def _note_waiting(self, key: Key, revision: int, now: float) -> None:
+        entry = self._entries.get(key)
+        if entry is None or entry.settled or entry.newest.revision != revision:
+            return
+        waits = self._trouble if self._trouble.at else Delivery(Reason.PENDING, int(now))
+        self._acknowledge(key, revision, waits)
+        if entry.over and self._durable:
+            entry.newest = Newest(revision, None)
+
+    def _repeat(self, now: float) -> None:
+        """Say again what CloudVision holds, all of it once per round, evenly spread, and check the records."""
+        if not self._repeat_at or not now - self._resync <= self._repeat_at <= now + self._resync:
+            self._repeat_at = now + self._resync  # the first time, or the clock was set
+            self._round.clear()
+        while self._repeat_at <= now:
+            if not self._round:
+                self._begin_round()
+                continue
+            entry = self._entries.get(self._round.popleft())
+            if entry is not None and entry.settled and not entry.over:
+                self._send(entry)
+            self._repeat_at += self._round_step
+
+    def _begin_round(self) -> None:
+        self._round = deque(key for key, entry in self._entries.items() if entry.settled and not _ended(entry))
+        self._round_step = self._resync / max(len(self._round), 1)
+        self._repeat_at += self._round_step
+        if self._durable:
+            self._actions.append(Check())
+
+    # --- for telemetry, by any thread ---------------------------------------------------------------
+
+    def nodes(self) -> int:
+        """How many nodes CloudVision is to hold."""
+        return self._nodes
+
+    def unsettled(self) -> int:
+        """How many reports CloudVision does not hold yet."""
+        return len(self._unsettled)
+
+
+def key_of(report: RunReport | NodeReport) -> Key:
+    """The key of a report."""
+    return ("node", report.node) if isinstance(report, NodeReport) else ("job", report.id)
+
+
+def _ended(entry: _Entry) -> bool:
+    report = entry.newest.report
+    return report is None or (isinstance(report, RunReport) and report.end is not None)

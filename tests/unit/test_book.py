@@ -1,0 +1,261 @@
+"""The book: written before it is sent, acknowledged afterwards, kept for a while. Time is a number here."""
+
+import msgspec
+import pytest
+
+from cvji.jobs.report import JobState, RunReport, of_macs
+from cvji.nodes.inventory import Nic, NodeReport
+from cvji.reports.book import (
+    HISTORY_AGE,
+    HISTORY_SIZE,
+    WAITING,
+    Acknowledge,
+    Action,
+    Book,
+    Check,
+    Forget,
+    Newest,
+    Send,
+    Write,
+    key_of,
+)
+from cvji.reports.records import Delivery, Listed, Reason, Record, Stored
+
+RUN = RunReport("uid", 1, "job", "team", "batch/Job", JobState.RUNNING, 100, None, of_macs(["02:00:00:00:00:01"]))
+DONE = msgspec.structs.replace(RUN, state=JobState.COMPLETED, end=200)
+KEY = key_of(RUN)
+NODE = NodeReport("n1", (Nic("e0", "02:00:00:00:00:09", ()),))
+
+
+def book(*, durable: bool = True, resync: float = 0.0) -> Book:
+    return Book("lab", durable=durable, resync=resync)
+
+
+def delivered(one: Book, report: RunReport | NodeReport, now: float = 0) -> None:
+    """Report it, and let everything succeed at once."""
+    one.put(report)
+    settle(one, now)
+
+
+def settle(one: Book, now: float) -> None:
+    while actions := one.take():
+        for action in actions:
+            if isinstance(action, Write):
+                one.written(action.record.key, action.record.revision, now)
+            elif isinstance(action, Send):
+                one.delivered(action.key, action.revision, now)
+
+
+def kinds(actions: list[Action]) -> list[str]:
+    return [type(action).__name__ for action in actions]
+
+
+def test_a_report_is_written_then_sent_then_acknowledged() -> None:
+    one = book()
+    one.put(RUN)
+    assert one.take() == [Write(Record(KEY, 1, RUN))]
+    assert one.newest(KEY) is None  # not to be sent yet
+    one.written(KEY, 1, 5)
+    assert one.take() == [Send(KEY, 1)]
+    assert one.newest(KEY) == Newest(1, RUN)
+    one.delivered(KEY, 1, 6)
+    assert one.take() == [Acknowledge(KEY, 1, Delivery(Reason.ACCEPTED, 6))]
+    assert one.unsettled() == 0
+
+
+def test_without_records_a_report_is_sent_at_once_and_nothing_else_happens() -> None:
+    one = book(durable=False)
+    one.put(RUN)
+    assert one.take() == [Send(KEY, 1)]
+    one.delivered(KEY, 1, 6)
+    one.put(DONE)
+    one.finish(DONE)
+    assert one.take() == [Send(KEY, 2)]
+    one.delivered(KEY, 2, 7)
+    assert one.take() == []
+    assert len(one) == 0
+
+
+def test_what_is_written_while_a_newer_report_comes_is_not_sent() -> None:
+    one = book()
+    one.put(RUN)
+    one.put(DONE)
+    one.take()
+    one.written(KEY, 1, 0)
+    assert one.take() == []
+    one.written(KEY, 2, 0)
+    assert one.take() == [Send(KEY, 2)]
+
+
+def test_an_answer_to_an_older_report_does_not_settle_the_newer_one() -> None:
+    one = book()
+    one.put(RUN)
+    one.written(KEY, 1, 0)
+    one.put(DONE)
+    one.take()
+    one.delivered(KEY, 1, 1)
+    assert one.unsettled() == 1
+    one.written(KEY, 2, 1)
+    assert one.take() == [Send(KEY, 2)]
+
+
+def test_what_only_a_successor_needs_is_written_and_not_sent() -> None:
+    one = book()
+    delivered(one, RUN)
+    kept = msgspec.structs.replace(RUN, kept=RUN.holds)
+    one.keep(kept)
+    assert one.take() == [Write(Record(KEY, 2, kept))]
+    one.written(KEY, 2, 9)
+    assert one.take() == [Acknowledge(KEY, 2, Delivery(Reason.ACCEPTED, 9))]
+
+
+def test_what_waits_for_long_says_why_and_leaves_memory_once_nothing_follows() -> None:
+    one = book()
+    one.put(DONE)
+    one.written(KEY, 1, 0)
+    one.finish(DONE)
+    away = Delivery(Reason.UNREACHABLE, 3, "connection refused")
+    one.failed(KEY, 1, away)
+    one.take()
+    one.advance(WAITING - 1)
+    assert one.take() == []
+    assert one.next_deadline() == WAITING
+    one.advance(WAITING)
+    assert one.take() == [Acknowledge(KEY, 1, away)]
+    assert one.newest(KEY) == Newest(1, None)
+    one.delivered(KEY, 1, 60)
+    assert one.take() == [Acknowledge(KEY, 1, Delivery(Reason.ACCEPTED, 60))]
+    assert len(one) == 0
+
+
+def test_a_refusal_stands_in_the_record() -> None:
+    one = book()
+    one.put(RUN)
+    one.written(KEY, 1, 0)
+    one.take()
+    refusal = Delivery(Reason.REFUSED, 3, "HTTP 400: no")
+    one.failed(KEY, 1, refusal)
+    assert one.take() == [Acknowledge(KEY, 1, refusal)]
+
+
+def test_the_record_of_what_is_over_goes_after_a_day() -> None:
+    one = book()
+    delivered(one, DONE, now=50)
+    one.take()
+    one.finish(DONE)
+    one.advance(HISTORY_AGE - 1)
+    assert one.take() == []
+    one.advance(50 + HISTORY_AGE)
+    assert one.take() == [Forget(KEY)]
+    assert one.next_deadline() is None
+
+
+def test_no_more_than_a_thousand_records_of_what_is_over_are_kept() -> None:
+    one = book()
+    for number in range(HISTORY_SIZE + 5):
+        run = msgspec.structs.replace(DONE, job=f"uid-{number}")
+        delivered(one, run, now=number)
+        one.finish(run)
+    one.take()
+    one.advance(HISTORY_SIZE)
+    assert one.take() == [Forget(("job", f"uid-{number}")) for number in range(5)]
+
+
+def test_a_second_run_makes_the_first_history() -> None:
+    one = book()
+    delivered(one, DONE)
+    assert len(one) == 1  # its job's object stands: a successor must know how many runs there were
+    delivered(one, msgspec.structs.replace(RUN, run=2))
+    assert len(one) == 1
+    one.advance(HISTORY_AGE)
+    assert Forget(KEY) in one.take()
+
+
+def test_the_record_of_a_removed_node_goes_with_its_delivery() -> None:
+    one = book()
+    delivered(one, NODE)
+    one.put(NodeReport("n1", ()))
+    assert kinds(one.take()) == ["Write"]
+    one.written(("node", "n1"), 2, 0)
+    one.take()
+    one.delivered(("node", "n1"), 2, 1)
+    assert kinds(one.take()) == ["Acknowledge", "Forget"]
+    assert one.nodes() == 0
+
+
+def listed(
+    report: RunReport | NodeReport, *, delivered: bool = True, location: str = "lab", changed: bool = False
+) -> Listed:
+    record = Record(key_of(report), 0, report)
+    return Listed(record, Stored("x", "1", 1, 0), delivered, None, location, changed)
+
+
+def test_a_successor_sends_what_was_not_delivered_and_nothing_else() -> None:
+    one = book()
+    one.restore(listed(RUN), 0)
+    one.restore(listed(NODE, delivered=False), 0)
+    assert one.take() == [Send(("node", "n1"), 0)]
+    assert one.newest(("node", "n1")) == Newest(0, NODE)
+    one.delivered(("node", "n1"), 0, 1)
+    assert one.take() == [Acknowledge(("node", "n1"), 0, Delivery(Reason.ACCEPTED, 1))]
+    assert one.unsettled() == 0
+
+
+def test_a_new_location_is_reported() -> None:
+    one = book()
+    one.restore(listed(RUN, location="elsewhere"), 0)
+    assert one.take() == [Write(Record(KEY, 1, RUN))]
+
+
+@pytest.mark.parametrize("how", ["deleted", "edited"])
+def test_a_record_that_somebody_changed_is_written_again(how: str) -> None:
+    one = book()
+    delivered(one, RUN)
+    one.rewrite(KEY) if how == "deleted" else one.recheck(listed(RUN, changed=True))
+    (write,) = one.take()
+    assert write == Write(Record(KEY, 2, RUN))
+    one.written(KEY, 2, 5)
+    assert one.take() == [Acknowledge(KEY, 2, Delivery(Reason.ACCEPTED, 5))]
+
+
+def test_a_record_that_is_nobodys_is_deleted() -> None:
+    one = book()
+    one.recheck(listed(RUN))
+    assert one.take() == [Forget(KEY)]
+
+
+def test_everything_that_runs_is_repeated_once_a_round_evenly_spread() -> None:
+    one = book(resync=3600)
+    runs = [msgspec.structs.replace(RUN, job=f"uid-{number}") for number in range(10)]
+    for run in runs:
+        delivered(one, run)
+    delivered(one, msgspec.structs.replace(DONE, job="over"))
+    one.advance(0)
+    times: dict[str, list[int]] = {}
+    for now in range(0, 3 * 3600, 60):
+        one.advance(now)
+        for action in one.take():
+            if isinstance(action, Send):
+                times.setdefault(action.key[1], []).append(now)
+                one.delivered(action.key, action.revision, now)
+    assert set(times) == {run.job for run in runs}
+    assert all(len(at) in (1, 2) for at in times.values())
+    assert len({at[0] for at in times.values()}) == 10
+
+
+@pytest.mark.parametrize("jump", [3 * 86_400, -3 * 86_400])
+def test_a_clock_that_jumps_does_not_replay_the_rounds_in_between(jump: int) -> None:
+    one = book(resync=3600)
+    for number in range(10):
+        delivered(one, msgspec.structs.replace(RUN, job=f"uid-{number}"))
+    for now in range(0, 4000, 60):
+        one.advance(10**6 + now)
+        settle(one, now)
+    sends = 0
+    for now in range(0, 3600, 60):
+        one.advance(10**6 + jump + now)
+        actions = one.take()
+        sends += sum(isinstance(action, Send) for action in actions)
+    assert sends <= 10
+    one.advance(10**6 + jump + 3700)
+    assert any(isinstance(action, Check | Send) for action in one.take())
