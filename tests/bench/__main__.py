@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import informer, sending  # noqa: F401  they register themselves
+from tests.bench import informer, records, sending  # noqa: F401  they register themselves
 from tests.bench.figures import BENCHES, Row, table
 
 

@@ -35,6 +35,7 @@ class Response:
 
     status: int
     text: str
+    warning: str = ""  # the Warning header (RFC 7234): an unknown field, a deprecated version
 
     @property
     def json(self) -> Any:
@@ -84,7 +85,7 @@ class Access:
                 headers=headers,
             )
             answer = connection.getresponse()
-            return Response(answer.status, answer.read().decode())
+            return Response(answer.status, answer.read().decode(), answer.getheader("Warning", ""))
         finally:
             connection.close()
 

@@ -9,7 +9,7 @@ from tests.cluster.controlplane import ControlPlane
 from tests.cluster.crds import all_crds
 from tests.e2e.kit import Cluster, Stage, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
-from tests.simulator.kubernetes import CLAIMS, JOB_KINDS, NODE_KINDS, KubernetesSimulator
+from tests.simulator.kubernetes import CLAIMS, JOB_KINDS, NODE_KINDS, REPORT_KINDS, KubernetesSimulator
 
 
 @pytest.fixture
@@ -59,6 +59,7 @@ def empty(plane: ControlPlane) -> None:
         CLAIMS,
         *JOB_KINDS,
         *NODE_KINDS,
+        *REPORT_KINDS,
     ]
     for group, version, _, plural in kinds:
         base = f"/apis/{group}/{version}" if group else f"/api/{version}"

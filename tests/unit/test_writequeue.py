@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -164,6 +165,17 @@ def test_a_status_that_comes_before_its_spec_is_written_waits_for_it(queue: Writ
     task = take(queue, STATUS_LAG)
     assert isinstance(task, WriteStatus)
     assert task.held.version == "3"
+
+
+def test_a_status_that_comes_while_another_is_written_is_written_after_it(queue: WriteQueue) -> None:
+    write(queue)
+    queue.acknowledge(A, 1, AWAY, 0.0)
+    task = take(queue, 9.0)
+    queue.acknowledge(A, 1, OK, 9.0)
+    queue.settle(task, done(2), 9.0)
+    task = take(queue, 9.0 + STATUS_LAG)
+    assert isinstance(task, WriteStatus)
+    assert (task.held.version, task.status) == ("2", Status(OK, OK.at, OK.at))
 
 
 def test_specs_go_before_statuses_which_leave_them_a_connection(queue: WriteQueue) -> None:
@@ -418,6 +430,14 @@ def test_a_listed_delivered_record_is_not_acknowledged_again(queue: WriteQueue) 
     queue.found(listed(5, 3, delivered=True))
     queue.end_listing(["job"], {A})
     assert queue.acknowledge(A, 0, OK, 0.0) == [Acknowledged(A, 0)]
+
+
+def test_a_record_whose_older_spec_was_delivered_is_acknowledged(queue: WriteQueue) -> None:
+    queue.begin_listing()
+    queue.found(msgspec.structs.replace(listed(5, 3), status=first_status(OK)))
+    queue.end_listing(["job"], {A})
+    assert queue.acknowledge(A, 0, OK, 0.0) == []
+    assert isinstance(take(queue, 9.0), WriteStatus)
 
 
 def test_what_somebody_edited_or_deleted_is_found_by_the_next_list(queue: WriteQueue) -> None:

@@ -1,0 +1,298 @@
+"""JobReport and NodeReport on a real API server: what it keeps, shows and explains, and how it answers the store."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cvji.jobs.run_report import Holds, JobState, of_macs
+from cvji.kube.client import Api
+from cvji.nodes.inventory import Nic, NodeReport
+from cvji.reports.records import Delivery, Key, Listed, Reason, Record, write_spec
+from cvji.reports.store import PAGE
+from cvji.reports.tasks import Acknowledged, Changed, Forgotten, Lost, Written
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.crds import report_crds
+from tests.unit.test_records import MACS, UID, job_report
+from tests.unit.test_store import Leader
+
+pytestmark = pytest.mark.cluster
+GROUP = "/apis/cloudvision.arista.io/v1"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+OK = Delivery(Reason.ACCEPTED, 1_700_000_100)
+FULL = job_report(
+    run=2,
+    state=JobState.COMPLETED,
+    end=1_700_000_060,
+    kept=of_macs(MACS[:3]),
+    newest=1_699_999_000,
+    finished=1_700_000_050,
+    switched=True,
+)
+NODE = NodeReport("gpu-1", (Nic("eth1", MACS[0], ("10.0.0.1", "fe80::1")), Nic("eth2", MACS[1], ())))
+
+
+@pytest.fixture
+def place(prepared_plane: ControlPlane) -> Iterator[str]:
+    name = prepared_plane.create_namespace("records")
+    yield name
+    prepared_plane.call("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def api(prepared_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Api:
+    monkeypatch.setenv("KUBECONFIG", str(prepared_plane.kubeconfig))
+    return Api()
+
+
+@pytest.fixture
+def lead(api: Api, place: str) -> Iterator[Callable[[int], Leader]]:
+    made = []
+
+    def make(term: int) -> Leader:
+        made.append(Leader(api, place=place))
+        made[-1].take_over(term)
+        return made[-1]
+
+    yield make
+    for leader in made:
+        leader.store.close()
+
+
+@pytest.fixture
+def leader(lead: Callable[[int], Leader]) -> Leader:
+    return lead(1)
+
+
+def body_of(record: Record, place: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(write_spec(record, place, "", location="lab", term=1))
+    return found
+
+
+# --- the CRDs ---------------------------------------------------------------------------------------------------
+
+
+def test_the_crds_are_accepted_without_a_warning_and_are_structural(prepared_plane: ControlPlane) -> None:
+    for crd in report_crds():
+        crd = copy.deepcopy(crd)
+        answer = prepared_plane.request("PATCH", f"{CRDS}/{crd['metadata']['name']}?fieldValidation=Strict", crd)
+        assert answer.status == 200, answer.text
+        assert answer.warning == ""
+        conditions = {item["type"]: item["status"] for item in answer.json["status"]["conditions"]}
+        assert conditions.get("NonStructuralSchema", "False") == "False"
+        assert conditions["NamesAccepted"] == conditions["Established"] == "True"
+
+
+def test_every_field_is_explained(prepared_plane: ControlPlane) -> None:
+    schemas = prepared_plane.call("GET", "/openapi/v3/apis/cloudvision.arista.io/v1")["components"]["schemas"]
+
+    def silent(schema: dict[str, Any], path: str) -> Iterator[str]:
+        for name, field in schema.get("properties", {}).items():
+            if name == "metadata" and path.count(".") == 0:
+                continue  # the API server's own
+            if not field.get("description"):
+                yield f"{path}.{name}"
+            yield from silent(field, f"{path}.{name}")
+            yield from silent(field.get("items", {}), f"{path}.{name}[]")
+
+    for kind in ("JobReport", "NodeReport"):
+        (schema,) = [found for name, found in schemas.items() if name.endswith(f".{kind}")]
+        assert schema["description"]
+        assert list(silent(schema, kind)) == []
+        assert schema["properties"]["spec"]["properties"]
+
+
+@pytest.mark.parametrize("report", [FULL, job_report(holds=Holds(nodes=("n1", "n2")), kept=Holds(nodes=("n2",))), NODE])
+def test_nothing_that_is_written_is_pruned(prepared_plane: ControlPlane, place: str, report: Any) -> None:
+    kind, name = ("node", report.node) if isinstance(report, NodeReport) else ("job", report.id)
+    body = body_of(Record((kind, name), 1, report), place)  # type: ignore[arg-type]
+    path = f"{GROUP}/namespaces/{place}/{kind}reports"
+    answer = prepared_plane.request("POST", f"{path}?fieldValidation=Strict", body)
+    assert answer.status == 201, answer.text
+    assert answer.warning == ""
+    assert answer.json["spec"] == body["spec"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"state": "DONE"}, "spec.state"),
+        ({"startTime": "soon"}, "spec.startTime"),
+        ({"endTime": None}, "endTime must be there exactly if the state is not RUNNING"),
+        ({"nodes": ["n1"]}, "there must be either interfaces or nodes"),
+        ({"interfaces": None}, "there must be either interfaces or nodes"),
+        ({"interfaces": ["02:00:00:00:00:0G"]}, "spec.interfaces[0]"),
+        ({"kept": "all"}, "spec.kept"),
+        ({"run": 0}, "spec.run"),
+        ({"term": None}, "spec.term"),
+        ({"job": {"uid": UID, "kind": "Job"}}, "spec.job.name"),
+    ],
+)
+def test_the_schema_refuses_what_makes_no_sense(
+    prepared_plane: ControlPlane, place: str, change: dict[str, Any], words: str
+) -> None:
+    body = body_of(Record(("job", FULL.id), 1, FULL), place)
+    body["spec"] = {name: value for name, value in (body["spec"] | change).items() if value is not None}
+    answer = prepared_plane.request("POST", f"{GROUP}/namespaces/{place}/jobreports", body)
+    assert answer.status == 422
+    assert words in answer.text
+
+
+def table(place: str, plural: str, api: Api) -> dict[str, tuple[int, Any]]:
+    """Columns of the only object, as kubectl asks for them: priority (1: only with -o wide) and cell."""
+    accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    response = api._request("GET", f"{GROUP}/namespaces/{place}/{plural}", headers={"Accept": accept})
+    found = json.loads(response.read())
+    (row,) = found["rows"]
+    return {
+        column["name"]: (column["priority"], cell)
+        for column, cell in zip(found["columnDefinitions"], row["cells"], strict=True)
+    }
+
+
+def test_an_operator_sees_what_cloudvision_was_told(place: str, leader: Leader, api: Api) -> None:
+    job, node = leader.write(FULL), leader.write(NODE)
+    refused = Delivery(Reason.REFUSED, 1_700_000_200, "no such location")
+    leader.store.acknowledge(job, 1, refused)
+    leader.store.acknowledge(node, 1, OK)
+    assert leader.store.flush(10)
+    shown = table(place, "jobreports", api)
+    plain = {name: cell for name, (priority, cell) in shown.items() if not priority}
+    assert list(plain) == ["Name", "Job", "Namespace", "Kind", "State", "NICs", "Start", "End", "Delivered", "Age"]
+    assert list(plain.values())[:6] == [f"{UID}.2", "train", "team", "PyTorchJob", "COMPLETED", 8]
+    assert plain["Delivered"] == "False"
+    wide = {name: cell for name, (priority, cell) in shown.items() if priority}
+    assert wide == {"Nodes": None, "Run": 2, "Reason": "Refused", "Message": "no such location", "Location": "lab"}
+    shown = table(place, "nodereports", api)
+    assert shown["NICs"] == (0, 2)
+    assert shown["Delivered"] == (0, "True")
+
+
+# --- the store --------------------------------------------------------------------------------------------------
+
+
+def stored(plane: ControlPlane, place: str, name: str = UID) -> dict[str, Any]:
+    found: dict[str, Any] = plane.call("GET", f"{GROUP}/namespaces/{place}/jobreports/{name}")
+    return found
+
+
+def test_a_report_lives_from_its_spec_to_its_removal(prepared_plane: ControlPlane, place: str, leader: Leader) -> None:
+    key = leader.write(job_report())
+    leader.store.acknowledge(key, 1, OK)
+    assert leader.store.flush(10)
+    found = stored(prepared_plane, place)
+    assert found["metadata"]["generation"] == found["status"]["observedGeneration"] == 1
+    leader.write(job_report(state=JobState.FAILED, end=1_700_000_100), 2)
+    found = stored(prepared_plane, place)
+    assert (found["metadata"]["generation"], found["status"]["observedGeneration"]) == (2, 1)
+    (listed,) = leader.store.relist()
+    assert isinstance(listed, Listed)
+    assert (listed.delivered, listed.changed, listed.record.revision) == (False, False, 2)
+    leader.store.acknowledge(key, 2, OK)
+    leader.store.flush(10)
+    assert (read := leader.store.get(key))
+    assert read.delivered
+    leader.store.forget(key)
+    leader.wait_for(Forgotten(key))
+    assert list(leader.store.relist()) == []
+
+
+def test_what_others_do_by_hand_is_noticed(prepared_plane: ControlPlane, place: str, leader: Leader) -> None:
+    key = leader.write(job_report())
+    path = f"{GROUP}/namespaces/{place}/jobreports/{UID}"
+    prepared_plane.call("PATCH", path, {"metadata": {"labels": {"x": "y"}}})
+    leader.store.acknowledge(key, 1, OK)
+    leader.wait_for(Acknowledged(key, 1))
+    prepared_plane.call("PATCH", path, {"spec": {"location": "elsewhere"}})
+    leader.write(job_report(finished=5), 2)
+    assert stored(prepared_plane, place)["spec"]["location"] == "lab"
+    prepared_plane.call("DELETE", path)
+    leader.store.acknowledge(key, 2, OK)
+    leader.wait_for(Changed(key))
+    leader.write(job_report(finished=6), 3)
+    prepared_plane.call("DELETE", path)
+    leader.store.forget(key)
+    leader.wait_for(Forgotten(key))
+
+
+def test_a_former_leader_loses_in_both_orders(
+    prepared_plane: ControlPlane, place: str, lead: Callable[[int], Leader]
+) -> None:
+    former = lead(1)
+    key, late = former.write(job_report()), former.write(job_report(job="late"))
+    successor = lead(2)
+    successor.write(job_report(finished=5))
+    former.write(job_report(job="late", finished=4), 2)  # before its successor has touched it
+    successor.write(job_report(job="late", finished=5))
+    for name in (UID, "late"):
+        found = stored(prepared_plane, place, name)
+        assert (found["spec"]["term"], found["spec"]["lastContainerFinished"]) == (2, "1970-01-01T00:00:05Z")
+    former.store.acknowledge(late, 2, OK)
+    former.store.forget(key)
+    former.wait_for(Lost(key, 2))
+    assert "status" not in stored(prepared_plane, place, "late")
+
+
+def test_more_than_a_page_is_listed(leader: Leader, lead: Callable[[int], Leader]) -> None:
+    for number in range(PAGE + 5):
+        leader.store.write(Record(("job", f"u{number}"), 1, job_report(job=f"u{number}")))
+    assert leader.store.flush(60)
+    found = [item for item in lead(2).store.relist() if isinstance(item, Listed)]
+    assert {item.record.key[1] for item in found} == {f"u{number}" for number in range(PAGE + 5)}
+
+
+def held(count: int) -> Holds:
+    return Holds(macs=b"".join(b"\2\0" + number.to_bytes(4, "big") for number in range(count)))
+
+
+def test_a_job_of_60_000_nics_is_remembered_and_a_larger_one_is_reported_all_the_same(
+    leader: Leader,
+) -> None:
+    largest = job_report(holds=held(60_000), kept=Holds(macs=held(60_000).macs[: 6 * 40_000]))
+    key = leader.write(largest)
+    leader.store.acknowledge(key, 1, OK)
+    assert leader.store.flush(30)
+    found = leader.store.get(key)
+    assert found
+    assert found.delivered
+    assert found.record.report == largest
+    for revision, count in ((2, 80_000), (3, 99_000)):
+        leader.store.write(Record(key, revision, job_report(holds=held(count))))
+        leader.wait_for(Written(key, revision, remembered=False))
+    leader.write(job_report(), 4)
+
+
+def test_what_the_schema_refuses_is_reported_all_the_same(leader: Leader) -> None:
+    key: Key = ("job", "long")
+    leader.store.write(Record(key, 1, job_report(job="long", name="x" * 300)))
+    leader.wait_for(Written(key, 1, remembered=False))
+    leader.write(job_report())
+
+
+def test_without_a_namespace_nothing_is_remembered(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    leader = Leader(api, place="no-such-place")
+    assert leader.take_over(1) == []
+    leader.store.write(Record(("job", UID), 1, job_report()))
+    leader.wait_for(Written(("job", UID), 1, remembered=False))
+    leader.store.close()
+    assert [entry for entry in caplog.records if "is there a namespace no-such-place" in entry.message]
+
+
+def test_writes_wait_while_the_api_server_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ControlPlane() as plane:
+        if plane.external:
+            pytest.skip("this cluster's API server is not ours to stop")
+        plane.install_crds(report_crds())
+        place = plane.create_namespace("records")
+        monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+        leader = Leader(Api(), place=place)
+        leader.take_over(1)
+        plane.stop_apiserver(hard=True)
+        for number in range(20):
+            leader.store.write(Record(("job", f"u{number}"), 1, job_report(job=f"u{number}")))
+        assert not leader.store.flush(0.5)
+        plane.start_apiserver()
+        leader.wait_for(*(Written(("job", f"u{number}"), 1) for number in range(20)))
+        leader.store.close()
