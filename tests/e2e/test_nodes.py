@@ -40,9 +40,8 @@ def test_sent_at_first_sight_on_change_and_removed(stage: Stage, mode: str, kind
     cloudvision.wait_for(lambda: len(cloudvision.node_history["n1"]) == 2)
     stage.cluster.delete(second)
     cloudvision.wait_for(lambda: set(cloudvision.nodes) == {"n1"})
-    assert cloudvision.nodes["n1"]["data_interfaces"] == {
-        "values": [{"name": "rail0", "mac_address": "02:00:00:00:00:03"}]
-    }
+    nic = {"name": "rail0", "mac_address": "02:00:00:00:00:03", "ip_addresses": {"values": []}}
+    assert cloudvision.nodes["n1"]["data_interfaces"] == {"values": [nic]}
     assert len(cloudvision.node_history["n2"]) == 2
 
 
