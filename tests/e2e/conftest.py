@@ -33,7 +33,7 @@ def simulated(kubernetes: KubernetesSimulator, cloudvision: CloudVisionSimulator
     yield stage
     stage.close()
     cluster.close()
-    assert cloudvision.rejected == []
+    assert (cloudvision.rejected, cloudvision.contradictions) == ([], [])
 
 
 LEASES = ("coordination.k8s.io", "v1", "Lease", "leases")
@@ -79,7 +79,7 @@ def real(prepared_plane: ControlPlane, cloudvision: CloudVisionSimulator, tmp_pa
     stage.close()
     cluster.close()
     empty(prepared_plane)
-    assert cloudvision.rejected == []
+    assert (cloudvision.rejected, cloudvision.contradictions) == ([], [])
 
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.cluster)])
