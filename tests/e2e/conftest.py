@@ -7,6 +7,7 @@ import pytest
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.crds import all_crds
+from tests.e2e.in_process import InProcess
 from tests.e2e.kit import Cluster, Stage, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.kubernetes import CLAIMS, JOB_KINDS, NODE_KINDS, KubernetesSimulator
@@ -30,6 +31,7 @@ def simulated(kubernetes: KubernetesSimulator, cloudvision: CloudVisionSimulator
     server = f"http://{kubernetes.address}"
     cluster = Cluster(server, write_kubeconfig(tmp_path, server))
     stage = Stage(cluster, cloudvision, tmp_path)
+    stage.simulator = kubernetes
     yield stage
     stage.close()
     cluster.close()
@@ -87,3 +89,10 @@ def stage(request: pytest.FixtureRequest) -> Stage:
     """The stage that test bodies for any cluster play on."""
     found: Stage = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def informer(stage: Stage) -> Iterator[InProcess]:
+    """An informer with the default delays on any stage, and a clock that the test moves."""
+    with InProcess(stage) as found:
+        yield found
