@@ -10,7 +10,7 @@ from tests.cluster.crds import all_crds
 from tests.e2e.in_process import InProcess
 from tests.e2e.kit import Cluster, Stage, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
-from tests.simulator.kubernetes import CLAIMS, JOB_KINDS, NODE_KINDS, KubernetesSimulator
+from tests.simulator.kubernetes import CLAIMS, JOB_KINDS, NODE_KINDS, SPARK, KubernetesSimulator
 
 
 @pytest.fixture
@@ -59,6 +59,7 @@ def empty(plane: ControlPlane) -> None:
         ("batch", "v1", "Job", "jobs"),
         LEASES,
         CLAIMS,
+        SPARK,
         *JOB_KINDS,
         *NODE_KINDS,
     ]

@@ -211,7 +211,7 @@ class InProcess:
         meta = answer.get("metadata", {})
         if method == "DELETE" and not self.cluster.exists(path.partition("?")[0]):
             self._gone.add(meta.get("uid") or answer["details"]["uid"])
-        else:
+        elif "resourceVersion" in meta:  # a Binding's answer has none
             self._expected[f"{match[1]}/{match[2]}"] = int(meta["resourceVersion"])
 
     def settle(self) -> None:

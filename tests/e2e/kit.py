@@ -81,9 +81,13 @@ class Cluster:
     def patch(self, obj: Object, change: Object) -> Object:
         return self.call("PATCH", self.path(obj, obj["metadata"]["name"]), change)
 
-    def delete(self, obj: Object) -> None:
-        name = obj["metadata"]["name"]
-        self.call("DELETE", self.path(obj, name) + "?gracePeriodSeconds=0&propagationPolicy=Background")
+    def delete(self, obj: Object, *, missing_ok: bool = False) -> None:
+        path = self.path(obj, obj["metadata"]["name"])
+        try:
+            self.call("DELETE", path + "?gracePeriodSeconds=0&propagationPolicy=Background")
+        except AssertionError:
+            if not missing_ok or self.exists(path):
+                raise
 
     def terminate(self, obj: Object) -> None:
         """Delete a running pod as users and controllers do: it goes when the kubelet, here the test, says so."""

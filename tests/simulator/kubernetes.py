@@ -43,10 +43,13 @@ JOB_KINDS = [
     ("argoproj.io", "v1alpha1", "Workflow", "workflows"),
     ("run.ai", "v1", "RunaiJob", "runaijobs"),
     *(("run.ai", "v2alpha1", f"{name}Workload", f"{name.lower()}workloads") for name in RUN_AI),
+    ("run.ai", "v2alpha1", "WorkloadRunner", "workloadrunners"),
     ("batch.volcano.sh", "v1alpha1", "Job", "jobs"),
     ("ray.io", "v1", "RayJob", "rayjobs"),
     ("ray.io", "v1", "RayCluster", "rayclusters"),
 ]
+# A kind that operators add by JOB_KINDS.
+SPARK = ("sparkoperator.k8s.io", "v1beta2", "SparkApplication", "sparkapplications")
 NODE_KINDS = [
     ("cloudvision.arista.io", "v1", "NodeInterfaceState", "nodeinterfacestates"),
     ("sriovnetwork.openshift.io", "v1", "SriovNetworkNodeState", "sriovnetworknodestates"),
@@ -135,7 +138,7 @@ class KubernetesSimulator(SimulatedServer):
 
     def serve_all(self) -> None:
         """Serve every kind that cvji may look for."""
-        for kind in [*JOB_KINDS, *NODE_KINDS, CLAIMS]:
+        for kind in [*JOB_KINDS, *NODE_KINDS, CLAIMS, SPARK]:
             self.serve(*kind)
 
     def forbid(self, group: str, plural: str, *verbs: str) -> None:
