@@ -80,7 +80,7 @@ def test_jobs_without_a_time_to_live_that_end_in_a_burst_are_all_completed(infor
     jobs = begin_many(informer, BATCH, 150, start)
     end = informer.stamp()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda pair: end_and_go(informer, BATCH, *pair, start), jobs))
+        list(pool.map(lambda pair: end_and_go(informer, BATCH, pair[0], pair[1], start), jobs))
     informer.advance(6)
     found = [informer.runs(f"j{number}") for number in range(150)]
     assert [[(run.state, run.end) for run in runs] for runs in found] == [[("COMPLETED", end)]] * 150
@@ -134,14 +134,15 @@ def test_an_index_that_failed_for_good_does_not_keep_the_others_from_being_repor
 
 @pytest.mark.parametrize(("ahead", "wait"), [(4.0, 1.5), (60.0, 11.0)])
 def test_a_retry_is_one_whatever_the_clocks_of_the_nodes_say(informer: InProcess, ahead: float, wait: float) -> None:
+    """The numbers in the names of a Workflow's pods are hashes, not places."""
     start = informer.stamp()
     made = informer.cluster.create(job(*WORKFLOW, "wf"), running(*WORKFLOW, start))
-    first = informer.cluster.run_pod(pod("wf-111", made, mac(1)), informer.stamp(ahead))
+    first = informer.cluster.run_pod(pod("wf-main-2069127366", made, mac(1)), informer.stamp(ahead))
     informer.elapse(2)
     informer.cluster.set_status(first, pod_status("Failed", informer.stamp(ahead - 2), informer.stamp(ahead)))
     informer.elapse(wait)
     began = informer.stamp()
-    second = informer.cluster.run_pod(pod("wf-222", made, mac(2)), began)
+    second = informer.cluster.run_pod(pod("wf-main-3713543391", made, mac(2)), began)
     informer.advance(6)
     assert informer.states("wf") == [("RUNNING", macs(2))]
     informer.cluster.set_status(second, pod_status("Succeeded", began, informer.stamp()))
