@@ -226,7 +226,7 @@ class Stage:
         return program
 
     def wait_for_states(self, name: str, *states: str, timeout: float = 20.0) -> list[Object]:
-        """Wait until CloudVision was told exactly these states of the job of that name; what it was told."""
+        """Wait until CloudVision held exactly these states, one after each Set, of the job of that name; what it held."""
         try:
             self.cloudvision.wait_for(lambda: self.cloudvision.states(name) == list(states), timeout)
         except AssertionError as err:
