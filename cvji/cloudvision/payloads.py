@@ -42,12 +42,12 @@ class JobConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str | None = None
 
 
-class DataInterface(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One NIC of a node."""
+class DataInterface(msgspec.Struct, frozen=True):
+    """One NIC of a node. One without an address has `ip_addresses` with no values: Set keeps what is left out."""
 
     name: str
     mac_address: str
-    ip_addresses: Values | None = None
+    ip_addresses: Values
 
 
 class DataInterfaces(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ def job_config(report: RunReport, *, location: str) -> JobConfig:
 
 def node_config(report: NodeReport, *, location: str) -> NodeConfig:
     """The payload for a node that has NICs."""
-    nics = tuple(DataInterface(nic.name, nic.mac, Values(nic.ips) if nic.ips else None) for nic in report.nics)
+    nics = tuple(DataInterface(nic.name, nic.mac, Values(nic.ips)) for nic in report.nics)
     return NodeConfig(Key(report.node), location, report.node, DataInterfaces(nics))
 
 

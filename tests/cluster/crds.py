@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.simulator.kubernetes import JOB_KINDS, NODE_KINDS
+from tests.simulator.kubernetes import JOB_KINDS, NODE_KINDS, SPARK
 
 
 def crd(group: str, version: str, kind: str, plural: str, namespaced: bool = True) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def crd(group: str, version: str, kind: str, plural: str, namespaced: bool = Tru
 
 def all_crds() -> list[dict[str, Any]]:
     """The definition of every kind that Kubernetes does not bring along."""
-    return [own_crd(), *report_crds(), *(crd(*kind) for kind in [*JOB_KINDS, *NODE_KINDS[1:]])]
+    return [own_crd(), *report_crds(), *(crd(*kind) for kind in [*JOB_KINDS, SPARK, *NODE_KINDS[1:]])]
 
 
 def own_crd() -> dict[str, Any]:

@@ -7,9 +7,10 @@ import pytest
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.crds import all_crds
+from tests.e2e.in_process import InProcess
 from tests.e2e.kit import Cluster, Stage, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
-from tests.simulator.kubernetes import CLAIMS, JOB_KINDS, NODE_KINDS, REPORT_KINDS, KubernetesSimulator
+from tests.simulator.kubernetes import CLAIMS, JOB_KINDS, NODE_KINDS, REPORT_KINDS, SPARK, KubernetesSimulator
 
 
 @pytest.fixture
@@ -30,10 +31,11 @@ def simulated(kubernetes: KubernetesSimulator, cloudvision: CloudVisionSimulator
     server = f"http://{kubernetes.address}"
     cluster = Cluster(server, write_kubeconfig(tmp_path, server))
     stage = Stage(cluster, cloudvision, tmp_path)
+    stage.simulator = kubernetes
     yield stage
     stage.close()
     cluster.close()
-    assert cloudvision.rejected == []
+    assert (cloudvision.rejected, cloudvision.contradictions) == ([], [])
 
 
 LEASES = ("coordination.k8s.io", "v1", "Lease", "leases")
@@ -57,6 +59,7 @@ def empty(plane: ControlPlane) -> None:
         ("batch", "v1", "Job", "jobs"),
         LEASES,
         CLAIMS,
+        SPARK,
         *JOB_KINDS,
         *NODE_KINDS,
         *REPORT_KINDS,
@@ -80,7 +83,7 @@ def real(prepared_plane: ControlPlane, cloudvision: CloudVisionSimulator, tmp_pa
     stage.close()
     cluster.close()
     empty(prepared_plane)
-    assert cloudvision.rejected == []
+    assert (cloudvision.rejected, cloudvision.contradictions) == ([], [])
 
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.cluster)])
@@ -88,3 +91,10 @@ def stage(request: pytest.FixtureRequest) -> Stage:
     """The stage that test bodies for any cluster play on."""
     found: Stage = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def informer(stage: Stage) -> Iterator[InProcess]:
+    """An informer with the default delays on any stage, and a clock that the test moves."""
+    with InProcess(stage) as found:
+        yield found

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 import urllib3
 
-from tests.simulator.cloudvision import CloudVisionSimulator
+from tests.simulator.cloudvision import CloudVisionSimulator, Run
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import KINDS, Object, pod_status
 
 EXECUTABLE = os.environ.get("CVJI_EXECUTABLE") or str(Path(sys.executable).parent / "cvji")
@@ -36,6 +37,7 @@ class Cluster:
         """`options` are urllib3's, for TLS and credentials."""
         self.server = server
         self.kubeconfig = kubeconfig
+        self.wrote: Callable[[str, str, Object], None] = lambda *_: None  # called after each write, with its answer
         self._http = urllib3.PoolManager(retries=urllib3.Retry(4, backoff_factor=0.1), **options)
 
     def close(self) -> None:
@@ -53,7 +55,13 @@ class Cluster:
         response = self._http.request(method, self.server + path, body=data, headers=headers)
         assert response.status < 300, f"{method} {path}: {response.status} {response.data!r}"
         found: Object = json.loads(response.data)
+        if method != "GET":
+            self.wrote(method, path, found)
         return found
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object at this path."""
+        return bool(self._http.request("GET", self.server + path, headers=self._http.headers).status == 200)
 
     def path(self, obj: Object, *more: str) -> str:
         group = obj["apiVersion"].rpartition("/")[0]
@@ -73,9 +81,17 @@ class Cluster:
     def patch(self, obj: Object, change: Object) -> Object:
         return self.call("PATCH", self.path(obj, obj["metadata"]["name"]), change)
 
-    def delete(self, obj: Object) -> None:
-        name = obj["metadata"]["name"]
-        self.call("DELETE", self.path(obj, name) + "?gracePeriodSeconds=0&propagationPolicy=Background")
+    def delete(self, obj: Object, *, missing_ok: bool = False) -> None:
+        path = self.path(obj, obj["metadata"]["name"])
+        try:
+            self.call("DELETE", path + "?gracePeriodSeconds=0&propagationPolicy=Background")
+        except AssertionError:
+            if not missing_ok or self.exists(path):
+                raise
+
+    def terminate(self, obj: Object) -> None:
+        """Delete a running pod as users and controllers do: it goes when the kubelet, here the test, says so."""
+        self.call("DELETE", self.path(obj, obj["metadata"]["name"]))
 
     def run_pod(self, obj: Object, start: str = "") -> Object:
         """Create a pod that runs."""
@@ -188,6 +204,7 @@ class Stage:
         self.cluster = cluster
         self.cloudvision = cloudvision
         self.folder = folder
+        self.simulator: KubernetesSimulator | None = None  # where the API server is simulated
         self.programs: list[Program] = []
 
     def informer(self, *arguments: str, ready: bool = True, **env: str) -> Program:
@@ -209,13 +226,24 @@ class Stage:
         return program
 
     def wait_for_states(self, name: str, *states: str, timeout: float = 20.0) -> list[Object]:
-        """Wait until CloudVision was told exactly these states of the job of that name; what it was told."""
+        """Wait until CloudVision held exactly these states, one after each Set, of the job of that name; what it held."""
         try:
             self.cloudvision.wait_for(lambda: self.cloudvision.states(name) == list(states), timeout)
         except AssertionError as err:
             logs = "\n".join(program.log for program in self.programs)
             raise AssertionError(f"{name} is {self.cloudvision.states(name)}, not {states}\n{logs}") from err
         return self.cloudvision.by_name(name)
+
+    def wait_for_runs(self, name: str, *states: str, timeout: float = 20.0) -> list[Run]:
+        """Wait until CloudVision holds runs in exactly these states of the job of that name; the runs."""
+        try:
+            self.cloudvision.wait_for(
+                lambda: [run.state for run in self.cloudvision.runs(name)] == list(states), timeout
+            )
+        except AssertionError as err:
+            logs = "\n".join(program.log for program in self.programs)
+            raise AssertionError(f"{name} is {self.cloudvision.runs(name)}, not {states}\n{logs}") from err
+        return self.cloudvision.runs(name)
 
     def close(self) -> None:
         for program in self.programs:

@@ -129,8 +129,8 @@ def test_from_the_sys_folder_to_cloudvision(stage: Stage, host: Host, node: Obje
     cloudvision = stage.cloudvision
     cloudvision.wait_for(lambda: NODE in cloudvision.nodes)
     assert cloudvision.nodes[NODE]["data_interfaces"]["values"] == [
-        {"name": "ens1f0np0", "mac_address": "0c:42:a1:00:00:10"},
-        {"name": "ens1f1np1", "mac_address": "0c:42:a1:00:00:11"},
+        {"name": "ens1f0np0", "mac_address": "0c:42:a1:00:00:10", "ip_addresses": {"values": []}},
+        {"name": "ens1f1np1", "mac_address": "0c:42:a1:00:00:11", "ip_addresses": {"values": []}},
     ]
 
 

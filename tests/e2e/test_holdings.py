@@ -1,4 +1,4 @@
-"""Every way a job holds NICs besides Multus, and jobs that stop and go on: one body for each kind of cluster."""
+"""Every way a job holds NICs besides Multus: one body for each kind of cluster."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import yaml
 
 from tests.e2e.kit import Stage, stamp
 from tests.simulator.kubernetes import CLAIMS, KubernetesSimulator
-from tests.simulator.objects import Object, ended, job, pod, running
+from tests.simulator.objects import Object, ended, job, pod
 
 TORCH = ("kubeflow.org", "PyTorchJob")
 
@@ -189,72 +189,3 @@ def test_without_the_claim_api_multus_is_enough(
     simulated.wait_for_states("plain", "RUNNING")
     lines = [line for line in program.log.splitlines() if "resourceclaims" in line]
     assert len(lines) == (1 if forbidden else 0)
-
-
-SUSPENDABLE = [
-    (("batch", "Job"), ("spec",)),
-    *(
-        (("kubeflow.org", f"{name}Job"), ("spec", "runPolicy"))
-        for name in ("PyTorch", "TF", "MPI", "XGBoost", "Paddle")
-    ),
-    (("kubeflow.org", "JAXJob"), ("spec", "runPolicy")),
-    (("jobset.x-k8s.io", "JobSet"), ("spec",)),
-    (("trainer.kubeflow.org", "TrainJob"), ("spec",)),
-    (("ray.io", "RayJob"), ("spec",)),
-    (("ray.io", "RayCluster"), ("spec",)),
-    (("argoproj.io", "Workflow"), ("spec",)),
-]
-
-
-def test_suspended_and_resumed_is_cancelled_and_running_with_a_new_start(stage: Stage) -> None:
-    cluster = stage.cluster
-    stage.informer()
-    jobs = {}
-    for number, (kind, path) in enumerate(SUSPENDABLE):
-        name = "-".join(kind).lower().replace(".", "-")
-        made = cluster.create(job(*kind, name), running(*kind, stamp(-100)) or None)
-        runs = cluster.run_pod(pod(f"{name}-0", made, mac(number)), stamp(-100))
-        jobs[name] = (kind, path, made, runs, number)
-    for name, (_, path, made, runs, _) in jobs.items():
-        (entry,) = stage.wait_for_states(name, "RUNNING")
-        assert entry["start_time"] <= stamp(-99)
-        change: Object = {"suspend": True}
-        for part in reversed(path):
-            change = {part: change}
-        cluster.patch(made, change)
-        cluster.delete(runs)
-    for name, (kind, path, made, _, number) in jobs.items():
-        entry = stage.wait_for_states(name, "RUNNING", "CANCELLED")[-1]
-        assert stamp(-60) <= entry["end_time"] <= stamp(1)
-        if kind == ("batch", "Job"):  # its controller takes the start back, and the API insists on that order
-            cluster.set_status(made, {"startTime": None})
-        change = {"suspend": False}
-        for part in reversed(path):
-            change = {part: change}
-        cluster.patch(made, change)
-        if status := running(*kind, stamp(2)):
-            cluster.set_status(made, status)
-        cluster.run_pod(pod(f"{name}-1", made, mac(number + 100)), stamp(2))
-    for name, (*_, number) in jobs.items():
-        entry = stage.wait_for_states(name, "RUNNING", "CANCELLED", "RUNNING")[-1]
-        assert entry["start_time"] > stamp(-60)
-        assert entry["interfaces"]["values"] == [mac(number + 100)]
-        assert "end_time" not in entry
-
-
-def test_a_volcano_job_that_is_aborted_and_resumed_is_cancelled_and_running_with_a_new_start(stage: Stage) -> None:
-    """Volcano has no suspend field: AbortJob and ResumeJob are commands, and show in status.state alone."""
-    cluster = stage.cluster
-    kind = ("batch.volcano.sh", "Job")
-    stage.informer()
-    made = cluster.create(job(*kind, "vj"), running(*kind, stamp(-100)))
-    runs = cluster.run_pod(pod("vj-0", made, mac(1)), stamp(-100))
-    stage.wait_for_states("vj", "RUNNING")
-    cluster.delete(runs)
-    cluster.set_status(made, {"state": {"phase": "Aborted", "lastTransitionTime": stamp(-50)}})
-    assert stage.wait_for_states("vj", "RUNNING", "CANCELLED")[-1]["interfaces"]["values"] == [mac(1)]
-    cluster.set_status(made, running(*kind, stamp(2)))
-    cluster.run_pod(pod("vj-1", made, mac(2)), stamp(2))
-    entry = stage.wait_for_states("vj", "RUNNING", "CANCELLED", "RUNNING")[-1]
-    assert entry["start_time"] > stamp(-60)
-    assert entry["interfaces"]["values"] == [mac(2)]

@@ -75,10 +75,11 @@ WORDS: list[tuple[tuple[str, str], list[Object], Object, str]] = [
     (("batch.volcano.sh", "Job"), [volcano("Completing")], volcano("Completed"), "COMPLETED"),
     (("argoproj.io", "Workflow"), [{"phase": "Running"}], {"phase": "Failed", "finishedAt": END}, "FAILED"),
     (("argoproj.io", "Workflow"), [], {"phase": "Error", "finishedAt": END}, "FAILED"),
-    (("ray.io", "RayJob"), [ray("Retrying", "FAILED"), ray("Running", "RUNNING")], ray("Failed", "FAILED"), "FAILED"),
-    (("ray.io", "RayJob"), [ray("Running", "SUCCEEDED")], ray("Complete", "SUCCEEDED"), "COMPLETED"),
+    (("ray.io", "RayJob"), [ray("Retrying", "FAILED"), ray("Running", "FAILED")], ray("Failed", "FAILED"), "FAILED"),
+    (("ray.io", "RayJob"), [ray("Running", "RUNNING")], ray("Running", "SUCCEEDED"), "COMPLETED"),
+    (("ray.io", "RayJob"), [], ray("Complete", "FAILED"), "FAILED"),
     (("ray.io", "RayJob"), [], ray("Failed", "RUNNING"), "FAILED"),
-    (("ray.io", "RayJob"), [ray("Running", "STOPPED")], ray("Complete", "STOPPED"), "CANCELLED"),
+    (("ray.io", "RayJob"), [ray("Suspended", "PENDING")], ray("Running", "STOPPED"), "CANCELLED"),
     (("ray.io", "RayCluster"), [{"state": "ready"}, {"state": "suspended"}], {"state": "failed"}, "FAILED"),
     (("jobset.x-k8s.io", "JobSet"), [conditions("StartupPolicyCompleted")], conditions("Failed"), "FAILED"),
     (
@@ -92,6 +93,7 @@ WORDS: list[tuple[tuple[str, str], list[Object], Object, str]] = [
     *((kind, [{"phase": "Running"}], {"phase": "Error", "completionTime": END}, "FAILED") for kind in RUN_AI),
     *((kind, [], {"phase": "Completed", "completionTime": END}, "COMPLETED") for kind in RUN_AI),
     *((kind, [], conditions("Succeeded"), "COMPLETED") for kind in RUN_AI),
+    *((kind, [], {"phase": "stopped", "completionTime": END}, "CANCELLED") for kind in RUN_AI),
 ]
 
 

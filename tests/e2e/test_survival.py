@@ -81,6 +81,21 @@ def test_what_happened_while_no_informer_ran(stage: Stage) -> None:
     assert [len(stage.cloudvision.node_history[node]) for node in ("n0", "n1")] == [2, 1]
 
 
+def test_a_change_of_mode_over_a_restart_empties_the_list_of_the_old_mode(stage: Stage) -> None:
+    first = stage.informer(**STATE)
+    made = start(stage, "a")
+    stage.wait_for_runs("a", "RUNNING")
+    recorded(stage, first)
+    assert first.stop() == 0
+    stage.informer(**STATE, JOBCONFIG_MODE="node")
+    stage.cloudvision.wait_for(lambda: stage.cloudvision.runs("a")[0].nodes)
+    (run,) = stage.cloudvision.runs("a")
+    assert (run.state, run.macs, run.nodes) == ("RUNNING", (), ("worker-0",))
+    end(stage, made)
+    (run,) = stage.wait_for_runs("a", "COMPLETED")
+    assert (run.macs, run.nodes) == ((), ("worker-0",))
+
+
 def test_finished_jobs_are_not_sent_again_at_every_start(stage: Stage) -> None:
     made = start(stage, "before")
     end(stage, made)

@@ -1,4 +1,6 @@
-"""CloudVision's computejob/v1 API as section 2.1 of the design has it, and not a field more."""
+"""CloudVision's computejob/v1 API: it takes what section 2.1 of the design has and not a field more, and does with
+it what CloudVision does (tests/simulator/resources.py).
+"""
 
 import ipaddress
 import re
@@ -8,18 +10,23 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from tests.simulator.certs import make_tls
+from tests.simulator.resources import Change, Object, Resources, camel_case, rfc3339, snake_case
 from tests.simulator.server import Fault, Handler, SimulatedServer
 
 BASE = "/api/resources/computejob/v1/"
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 State = Literal["JOB_STATE_RUNNING", "JOB_STATE_COMPLETED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED"]
+# google.rpc.Code by HTTP status, as the gRPC gateway has it; UNKNOWN for the rest.
+GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 408: 4, 409: 10, 429: 8, 500: 13, 501: 12, 503: 14, 504: 4}
+
+_NOTHING = Fault().body  # of a fault whose body a test leaves open
 
 
 class Strict(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,7 +56,7 @@ class Job(Strict):
 class Interface(Strict):
     name: str
     mac_address: str
-    ip_addresses: Values | msgspec.UnsetType = msgspec.UNSET
+    ip_addresses: Values
 
 
 class Interfaces(Strict):
@@ -74,6 +81,31 @@ class Received(msgspec.Struct):
     taken: bool
 
 
+class Run(msgspec.Struct, frozen=True):
+    """One run of a job as CloudVision holds it. `state` is without its prefix; times are as they were sent."""
+
+    id: str
+    state: str
+    start: str
+    end: str | None
+    macs: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+    @property
+    def number(self) -> int:
+        """1 for the id `UID`, n for `UID.n`."""
+        _, dot, number = self.id.rpartition(".")
+        return int(number) if dot and number.isdigit() else 1
+
+
+class RefusalError(Exception):
+    """An error answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def _need(condition: object, why: str) -> None:
     if not condition:
         raise ValueError(why)
@@ -84,9 +116,8 @@ def _check_macs(values: list[str]) -> None:
         _need(MAC.fullmatch(mac) and mac != "00:00:00:00:00:00", f"{mac!r} is no MAC address")
 
 
-def _check_list(values: list[str]) -> None:
-    _need(values, "values is empty")
-    _need(values == sorted(set(values)), "values are not sorted and unique")
+def _values(values: Values | msgspec.UnsetType) -> list[str]:
+    return values.values if isinstance(values, Values) else []
 
 
 def _time(text: str) -> datetime:
@@ -97,13 +128,11 @@ def _time(text: str) -> datetime:
 def check_job(job: Job) -> None:
     """Raise ValueError where the payload breaks the contract."""
     _need(job.key.id and job.name and job.location, "key.id, name and location must not be empty")
-    if isinstance(job.interfaces, Values) == isinstance(job.nodes, Values):
-        raise ValueError("exactly one of interfaces and nodes")
-    for values in (job.interfaces, job.nodes):
-        if isinstance(values, Values):
-            _check_list(values.values)
-    if isinstance(job.interfaces, Values):
-        _check_macs(job.interfaces.values)
+    lists = _values(job.interfaces), _values(job.nodes)
+    _need(bool(lists[0]) != bool(lists[1]), "exactly one of interfaces and nodes must have values")
+    for values in lists:
+        _need(values == sorted(set(values)), "values are not sorted and unique")
+    _check_macs(lists[0])
     start = _time(job.start_time)
     running = job.state == "JOB_STATE_RUNNING"
     _need((job.end_time is msgspec.UNSET) == running, "end_time in terminal states only")
@@ -117,29 +146,43 @@ def check_node(node: Node) -> None:
     for interface in node.data_interfaces.values:
         _need(interface.name, "name must not be empty")
         _check_macs([interface.mac_address])
-        if isinstance(interface.ip_addresses, Values):
-            for address in interface.ip_addresses.values:
-                ipaddress.ip_address(address)
+        for address in interface.ip_addresses.values:
+            ipaddress.ip_address(address)
+
+
+def run_of(held: Object) -> Run:
+    """A JobConfig that CloudVision holds, as a run."""
+    macs, nodes = (tuple(held.get(name, {}).get("values", ())) for name in ("interfaces", "nodes"))
+    state = held["state"].removeprefix("JOB_STATE_")
+    return Run(held["key"]["id"], state, held["start_time"], held.get("end_time"), macs, nodes)
 
 
 class CloudVisionSimulator(SimulatedServer):
-    """A receiver over TLS with its own CA; `jobs` and `nodes` hold the newest accepted state per key."""
+    """A CloudVision over TLS with its own CA.
+
+    `jobs` and `nodes` are what it holds by key; `history` and `node_history` what it held after each change. A
+    request that the API does not take is in `rejected`; one that left a resource contradicting itself is in
+    `contradictions`. With `readable` False, the token may write and not read. `clock` dates the changes.
+    """
 
     def __init__(self, token: str = "secret-token-of-the-simulator") -> None:
         self.token = token
+        self.readable = True
+        self.clock: Callable[[], float] = time.time
         self._folder = tempfile.TemporaryDirectory(prefix="cvji-simulator-")
         tls, self.ca_file = make_tls(Path(self._folder.name))
         self.requests: list[Received] = []
         self.rejected: list[str] = []
-        self.jobs: dict[str, dict[str, Any]] = {}
-        self.history: dict[str, list[dict[str, Any]]] = {}
-        self.nodes: dict[str, dict[str, Any]] = {}
-        self.node_history: dict[str, list[dict[str, Any] | None]] = {}
+        self.contradictions: list[str] = []
+        self._jobs, self._nodes = (Resources(lambda: self.clock()) for _ in range(2))
+        self.jobs, self.nodes = self._jobs.held, self._nodes.held
         super().__init__(_Handler, tls)
 
     def close(self) -> None:
         super().close()
         self._folder.cleanup()
+
+    # --- for tests ----------------------------------------------------------------------------------
 
     def wait_for(self, condition: Callable[[], object], timeout: float = 20.0) -> None:
         """Return once `condition` holds, looked at after every request. AssertionError if it never does."""
@@ -151,44 +194,133 @@ class CloudVisionSimulator(SimulatedServer):
                     raise AssertionError(f"not within {timeout} s; rejected {self.rejected}, jobs {self.jobs}")
                 self.lock.wait(min(left, 0.25))
 
-    def by_name(self, name: str) -> list[dict[str, Any]]:
-        """Everything accepted for jobs of that name, in order."""
+    def held(self, job_id: str, at: float | None = None) -> Object | None:
+        """The JobConfig of that id, now or at a time in seconds since 1970; None where there is none then."""
         with self.lock:
-            return [entry for entries in self.history.values() for entry in entries if entry["name"] == name]
+            found = self._jobs.get(job_id, at)
+            return found.value if found else None
+
+    def runs(self, name: str) -> list[Run]:
+        """The runs that are held of jobs of that name, the n-th of a job after its first."""
+        with self.lock:
+            found = [run_of(held) for held in self.jobs.values() if held["name"] == name]
+        return sorted(found, key=lambda run: (run.id.removesuffix(f".{run.number}"), run.number))
+
+    def node(self, name: str) -> Object | None:
+        """The NodeConfig of that name, if one is held."""
+        with self.lock:
+            return self.nodes.get(name)
+
+    @property
+    def history(self) -> dict[str, list[Object]]:
+        """What each JobConfig was after each Set, by id."""
+        with self.lock:
+            return {
+                key: [value for value in values if value is not None] for key, values in self._jobs.history().items()
+            }
+
+    @property
+    def node_history(self) -> dict[str, list[Object | None]]:
+        """What each NodeConfig was after each change, by name; None after a deletion."""
+        with self.lock:
+            return self._nodes.history()
+
+    def by_name(self, name: str) -> list[Object]:
+        """What the JobConfigs of that name were after each Set: those of one id in order, then the next id's."""
+        return [entry for entries in self.history.values() for entry in entries if entry["name"] == name]
 
     def states(self, name: str) -> list[str]:
-        """The states accepted for the job of that name, in order, without their prefix."""
+        """The states of `by_name`, without their prefix."""
         return [entry["state"].removeprefix("JOB_STATE_") for entry in self.by_name(name)]
 
-    def handle(self, method: str, path: str, body: bytes, token: str, content_type: str) -> tuple[int, str]:
-        """Take one request in; the status and message to answer."""
-        url = urlsplit(path)
+    def forget(self) -> None:
+        """Lose every resource and its history."""
+        with self.lock:
+            self._jobs.forget()
+            self._nodes.forget()
+            self.requests.clear()
+
+    # --- the API ------------------------------------------------------------------------------------
+
+    def handle(self, method: str, path: str, body: bytes, token: str, content_type: str) -> bytes:
+        """The answer to one request. Raises RefusalError."""
         if token != f"Bearer {self.token}":
-            return 401, "token is not valid"
+            raise RefusalError(401, "token is not valid")
+        url = urlsplit(path)
+        kind, _, every = url.path.removeprefix(BASE).partition("/")
+        resources = {"JobConfig": self._jobs, "NodeConfig": self._nodes}.get(kind)
+        if resources is None or not url.path.startswith(BASE) or every not in ("", "all"):
+            raise RefusalError(404, "no such method")
         try:
-            if (method, url.path) == ("POST", BASE + "JobConfig"):
+            if method == "POST":
                 _need(content_type == "application/json", f"content type {content_type!r}")
-                job = msgspec.json.decode(body, type=Job)
-                check_job(job)
-                self.jobs[job.key.id] = plain = msgspec.json.decode(body)
-                self.history.setdefault(job.key.id, []).append(plain)
-            elif (method, url.path) == ("POST", BASE + "NodeConfig"):
-                _need(content_type == "application/json", f"content type {content_type!r}")
-                node = msgspec.json.decode(body, type=Node)
-                check_node(node)
-                self.nodes[node.key.id] = plain = msgspec.json.decode(body)
-                self.node_history.setdefault(node.key.id, []).append(plain)
-            elif (method, url.path) == ("DELETE", BASE + "NodeConfig"):
-                query = parse_qs(url.query, strict_parsing=True)
-                _need(list(query) == ["key.id"] and not body, "only ?key.id=NODE, no body")
-                self.nodes.pop(query["key.id"][0], None)
-                self.node_history.setdefault(query["key.id"][0], []).append(None)
-            else:
-                return 404, "no such method"
+            if every:
+                return self._get_all(resources, method, body)
+            if method == "POST":
+                return self._set(resources, body)
+            query = {name: values[0] for name, values in parse_qs(url.query, strict_parsing=True).items()}
+            allowed = {"key.id", "time"} if method == "GET" else {"key.id"}
+            _need("key.id" in query and query.keys() <= allowed and not body, "only ?key.id=ID, no body")
+            if method == "GET":
+                return self._get(resources, query["key.id"], query.get("time"))
+            at = resources.delete(query["key.id"])
+            return msgspec.json.encode({"key": {"id": query["key.id"]}, "time": rfc3339(at)})
         except (ValueError, msgspec.MsgspecError) as err:
             self.rejected.append(f"{err}: {body[:300]!r}")
-            return 400, str(err)
-        return 200, ""
+            raise RefusalError(400, str(err)) from None
+
+    def _set(self, resources: Resources, body: bytes) -> bytes:
+        change = snake_case(msgspec.json.decode(body))
+        if resources is self._jobs:
+            check_job(msgspec.convert(change, Job))
+        else:
+            check_node(msgspec.convert(change, Node))
+        key = change["key"]["id"]
+        at = resources.set(key, change)
+        if resources is self._jobs:
+            run = run_of(self.jobs[key])
+            if run.state == "RUNNING" and run.end:
+                self.contradictions.append(f"{key} is RUNNING and ended at {run.end}")
+            if run.macs and run.nodes:
+                self.contradictions.append(f"{key} has interfaces and nodes")
+        return msgspec.json.encode({"value": camel_case(change), "time": rfc3339(at)})
+
+    def _get(self, resources: Resources, key: str, at: str | None) -> bytes:
+        self._check_readable()
+        found = resources.get(key, _time(at).timestamp() if at else None)
+        if found is None:
+            raise RefusalError(404, "resource not found")
+        return msgspec.json.encode(_answer(found))
+
+    def _get_all(self, resources: Resources, method: str, body: bytes) -> bytes:
+        self._check_readable()
+        asked = snake_case(msgspec.json.decode(body)) if method == "POST" and body else {}
+        _need(method in ("GET", "POST") and isinstance(asked, dict), "not a request for all resources")
+        _need(asked.keys() <= {"partial_eq_filter"}, f"fields that are not known: {list(asked)}")
+        found = resources.matching(asked.get("partial_eq_filter", []))
+        lines = [msgspec.json.encode({"result": {**_answer(change), "type": "INITIAL"}}) for change in found]
+        return b"".join(line + b"\n" for line in lines)
+
+    def _check_readable(self) -> None:
+        if not self.readable:
+            raise RefusalError(403, "permission denied: the token may not read computejob")
+
+
+def _answer(change: Change) -> Object:
+    return {"value": camel_case(change.value), "time": rfc3339(change.at)}
+
+
+def error_body(status: int, message: str) -> bytes:
+    """A gRPC status as the gateway writes it."""
+    return msgspec.json.encode({"code": GRPC_CODES.get(status, 2), "message": message, "details": []})
+
+
+def as_answered(fault: Fault) -> Fault:
+    """A fault whose body is JSON, or not given, is an error of CloudVision's own: a gRPC status. Others stay."""
+    if fault.status < 400 or fault.drop or (fault.body not in (_NOTHING, b"") and fault.body[:1] != b"{"):
+        return fault
+    message = msgspec.json.decode(fault.body).get("message", "") if fault.body[:1] == b"{" else ""
+    return msgspec.structs.replace(fault, body=error_body(fault.status, message))
 
 
 class _Handler(Handler):
@@ -200,24 +332,25 @@ class _Handler(Handler):
         fault = simulator.next_fault(self.command)
         if simulator.delay:
             threading.Event().wait(simulator.delay)
-        status, message = 0, ""
+        status, answer = 0, b""
         with simulator.lock:
             if fault is None or fault.after:
                 token, kind = self.headers.get("Authorization", ""), self.headers.get("Content-Type", "")
-                status, message = simulator.handle(self.command, self.path, body, token, kind)
+                try:
+                    status, answer = 200, simulator.handle(self.command, self.path, body, token, kind)
+                except RefusalError as refusal:
+                    status, answer = refusal.status, error_body(refusal.status, str(refusal))
             answered = status if fault is None else fault.status
             simulator.requests.append(
                 Received(time.monotonic(), self.command, self.path, body, answered, status == 200)
             )
             simulator.lock.notify_all()
         if fault is not None:
-            self.misbehave(fault)
-        elif status == 200:
-            self.answer(200, body or b"{}")
+            self.misbehave(as_answered(fault))
         else:
-            self.answer(status, msgspec.json.encode({"code": status, "message": message}))
+            self.answer(status, answer)
 
     do_POST = do_DELETE = do_GET = _serve
 
 
-__all__ = ["CloudVisionSimulator", "Fault", "Received"]
+__all__ = ["CloudVisionSimulator", "Fault", "Received", "Run"]

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -43,10 +43,13 @@ JOB_KINDS = [
     ("argoproj.io", "v1alpha1", "Workflow", "workflows"),
     ("run.ai", "v1", "RunaiJob", "runaijobs"),
     *(("run.ai", "v2alpha1", f"{name}Workload", f"{name.lower()}workloads") for name in RUN_AI),
+    ("run.ai", "v2alpha1", "WorkloadRunner", "workloadrunners"),
     ("batch.volcano.sh", "v1alpha1", "Job", "jobs"),
     ("ray.io", "v1", "RayJob", "rayjobs"),
     ("ray.io", "v1", "RayCluster", "rayclusters"),
 ]
+# A kind that operators add by JOB_KINDS.
+SPARK = ("sparkoperator.k8s.io", "v1beta2", "SparkApplication", "sparkapplications")
 NODE_KINDS = [
     ("cloudvision.arista.io", "v1", "NodeInterfaceState", "nodeinterfacestates"),
     ("sriovnetwork.openshift.io", "v1", "SriovNetworkNodeState", "sriovnetworknodestates"),
@@ -106,6 +109,7 @@ class KubernetesSimulator(SimulatedServer):
 
     def __init__(self, token: str = "", tls: ssl.SSLContext | None = None) -> None:
         self.token = token
+        self.clock: Callable[[], float] = time.time  # of creationTimestamp and deletionTimestamp
         self._versions = itertools.count(1001)
         self.version = 1000
         self._compacted = 0
@@ -138,7 +142,7 @@ class KubernetesSimulator(SimulatedServer):
 
     def serve_all(self) -> None:
         """Serve every kind that cvji may look for."""
-        for kind in [*JOB_KINDS, *NODE_KINDS, *REPORT_KINDS, CLAIMS]:
+        for kind in [*JOB_KINDS, *NODE_KINDS, *REPORT_KINDS, CLAIMS, SPARK]:
             self.serve(*kind)
 
     def forbid(self, group: str, plural: str, *verbs: str) -> None:
@@ -218,6 +222,36 @@ class KubernetesSimulator(SimulatedServer):
             raw = msgspec.json.encode(last) if last else stored.raw
             self._say((group, plural, namespace, name), "DELETED", raw)
 
+    def remove(self, kind: Kind, key: Key, query: Mapping[str, str], body: Object) -> Object:
+        """Delete as a client asks; the object as it was then. Raises RefusalError.
+
+        As the API server does: a pod with a node that has not ended gets its grace period and goes at a second
+        deletion, by the kubelet (pkg/registry/core/pod/strategy.go CheckGracefulDelete); an object with finalizers
+        goes with the last of them; the rest go at once.
+        """
+        with self.lock:
+            stored = self._objects.get(key)
+            if stored is None:
+                raise RefusalError(404, "NotFound", f'{kind.plural} "{key[3]}" not found')
+            found = copy.deepcopy(stored.object)
+            wanted = body.get("preconditions") or {}
+            if any(found["metadata"].get(field) != value for field, value in wanted.items()):
+                raise RefusalError(409, "Conflict", f'{kind.plural} "{key[3]}": the preconditions are not met')
+            grace = 0
+            placed = kind.kind == "Pod" and found.get("spec", {}).get("nodeName")
+            if placed and found.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+                asked = query.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
+                default = found["spec"].get("terminationGracePeriodSeconds", 30)
+                grace = int(default if asked is None else asked)
+            meta = found.get("metadata", {})
+            if not grace and not meta.get("finalizers"):
+                self.delete(*key)
+                return found
+            if grace < meta.get("deletionGracePeriodSeconds", grace + 1):  # it can be made shorter only
+                at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock() + grace))
+                meta |= {"deletionTimestamp": at, "deletionGracePeriodSeconds": grace}
+            return self._store(key, found)
+
     def get(self, group: str, plural: str, namespace: str, name: str) -> Object | None:
         """A copy of an object, or None."""
         with self.lock:
@@ -249,7 +283,7 @@ class KubernetesSimulator(SimulatedServer):
         meta = obj["metadata"]
         before = old.object.get("metadata", {}) if old else {}
         meta.setdefault("uid", before.get("uid") or f"uid-{key[1]}-{key[2]}-{key[3]}-{self.version}")
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock()))
         meta.setdefault("creationTimestamp", before.get("creationTimestamp") or stamp)
         meta["resourceVersion"] = before.get("resourceVersion", "")
         generation = before.get("generation", 0)
@@ -364,10 +398,14 @@ class KubernetesSimulator(SimulatedServer):
             if kind.namespaced:
                 meta["namespace"] = key[2]
             if old:
-                meta["uid"] = before["metadata"]["uid"]
+                kept = ("uid", "deletionTimestamp", "deletionGracePeriodSeconds")  # the API server's own
+                meta |= {name: before["metadata"][name] for name in kept if name in before["metadata"]}
             after.setdefault("apiVersion", kind.api_version)
             after.setdefault("kind", kind.kind)
-            return self._store(key, after)
+            made = self._store(key, after)
+            if "deletionTimestamp" in meta and not (meta.get("finalizers") or meta["deletionGracePeriodSeconds"]):
+                self.delete(*key)
+            return made
 
     def next_events(
         self, kind: Kind, namespace: str, version: int, epoch: int, until: float, token: str = ""
@@ -488,19 +526,16 @@ class _Handler(Handler):
             return simulator.page(kind, namespace, query)
         verb = VERBS[self.command]
         simulator.check(kind, verb)
-        if verb in ("get", "delete"):
+        key = (kind.group, kind.plural, namespace, name)
+        if verb == "get":
             with simulator.lock:
-                stored = simulator._objects.get((kind.group, kind.plural, namespace, name))
+                stored = simulator._objects.get(key)
                 if stored is None:
                     raise RefusalError(404, "NotFound", f'{kind.plural} "{name}" not found')
-                if verb == "delete":
-                    wanted = (msgspec.json.decode(body).get("preconditions") or {}) if body else {}
-                    meta = stored.object.get("metadata", {})
-                    if any(meta.get(field) != value for field, value in wanted.items()):
-                        raise RefusalError(409, "Conflict", f'{kind.plural} "{name}": the preconditions are not met')
-                    simulator.delete(kind.group, kind.plural, namespace, name)
                 return stored.raw
-        asked = msgspec.json.decode(body)
+        asked = msgspec.json.decode(body) if body else {}
+        if verb == "delete":
+            return msgspec.json.encode(simulator.remove(kind, key, query, asked))
         name = name or asked["metadata"]["name"]
         apply = "apply-patch" in self.headers.get("Content-Type", "")
         key = (kind.group, kind.plural, namespace, name)

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
-from tests.simulator.kubernetes import CLAIMS, CORE_KINDS, JOB_KINDS, NODE_KINDS
+from tests.simulator.kubernetes import CLAIMS, CORE_KINDS, JOB_KINDS, NODE_KINDS, SPARK
 
 Object = dict[str, Any]
 KINDS = {
-    (group, kind): (version, plural) for group, version, kind, plural in [*CORE_KINDS, *JOB_KINDS, *NODE_KINDS, CLAIMS]
+    (group, kind): (version, plural)
+    for group, version, kind, plural in [*CORE_KINDS, *JOB_KINDS, *NODE_KINDS, CLAIMS, SPARK]
 }
 
 

@@ -1,4 +1,4 @@
-"""An HTTP proxy that tunnels (CONNECT) for who knows its password."""
+"""What stands between a client and a server: an HTTP proxy that tunnels (CONNECT), and a plain TCP relay."""
 
 import base64
 import contextlib
@@ -31,10 +31,31 @@ class _Handler(Handler):
             self.simulator.tunnels += 1
             self.send_response(200)
             self.end_headers()
-            pair = {self.connection: target, target: self.connection}
-            while True:
-                for ready in select.select(list(pair), [], [])[0]:
-                    data = ready.recv(65536)
-                    if not data:
-                        return
-                    pair[ready].sendall(data)
+            _carry(self.connection, target)
+
+
+class Relay(SimulatedServer):
+    """Passes connections on to a server, byte for byte; `refuse` cuts them and `resume` lets new ones through."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.target = (host, port)
+        super().__init__(_Relayed)
+
+
+class _Relayed(Handler):
+    simulator: Relay
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError), socket.create_connection(self.simulator.target) as target:
+            _carry(self.connection, target)
+
+
+def _carry(one: socket.socket, other: socket.socket) -> None:
+    """Carry bytes both ways until one side ends."""
+    pair = {one: other, other: one}
+    while True:
+        for ready in select.select(list(pair), [], [])[0]:
+            data = ready.recv(65536)
+            if not data:
+                return
+            pair[ready].sendall(data)

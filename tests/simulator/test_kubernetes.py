@@ -179,3 +179,36 @@ def test_what_no_owner_is_left_of_is_collected(simulator: KubernetesSimulator) -
     simulator.delete("", "pods", "team", "owner")
     simulator.collect_garbage()
     assert simulator.names("", "pods") == []
+
+
+def test_a_running_pod_is_deleted_gracefully_and_goes_at_the_kubelets_deletion(
+    simulator: KubernetesSimulator, call: Caller
+) -> None:
+    for name, node, phase in (("runs", "n1", "Running"), ("done", "n1", "Succeeded"), ("waits", "", "Pending")):
+        simulator.create(thing(name, spec={"nodeName": node} if node else {}, status={"phase": phase}))
+        version = simulator.version
+        status, last = call("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 7})
+        assert status == 200
+        event = next(call.watch(PODS, str(version)))
+        assert event["type"] == ("MODIFIED" if name == "runs" else "DELETED")
+    assert simulator.names("", "pods") == [("team", "runs")]
+    call("DELETE", f"{PODS}/runs?gracePeriodSeconds=30")  # it is not made longer
+    status, last = call("PATCH", f"{PODS}/runs/status", {"status": {"phase": "Succeeded"}})
+    assert last["metadata"]["deletionGracePeriodSeconds"] == 7
+    assert last["metadata"]["deletionTimestamp"] > last["metadata"]["creationTimestamp"]
+    call("DELETE", f"{PODS}/runs?gracePeriodSeconds=0")
+    assert simulator.names("", "pods") == []
+
+
+def test_an_object_goes_with_the_last_of_its_finalizers(simulator: KubernetesSimulator, call: Caller) -> None:
+    made = thing("kept", spec={"nodeName": "n1"}, status={"phase": "Running"})
+    made["metadata"]["finalizers"] = ["a/b", "c/d"]
+    simulator.create(made)
+    call("DELETE", f"{PODS}/kept?gracePeriodSeconds=0")
+    found = simulator.get("", "pods", "team", "kept")
+    assert found is not None
+    assert found["metadata"]["deletionGracePeriodSeconds"] == 0
+    call("PATCH", f"{PODS}/kept", {"metadata": {"finalizers": ["a/b"]}})
+    assert simulator.names("", "pods") == [("team", "kept")]
+    call("PATCH", f"{PODS}/kept", {"metadata": {"finalizers": None}})
+    assert simulator.names("", "pods") == []

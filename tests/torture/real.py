@@ -231,7 +231,8 @@ class RealHistory(History):
         """Every way in which CloudVision differs from the truth, and programs that ended as they should not."""
         self.hear()
         told = f"seed {self.seed}: {'; '.join(self.deeds)}"
-        found = [*self.wrong, *super().judge(), *self.stage.cloudvision.rejected]
+        cloudvision = self.stage.cloudvision
+        found = [*self.wrong, *super().judge(), *cloudvision.rejected, *cloudvision.contradictions]
         logs = [text for program in self.stage.programs for text in complaints(program.log)]
         last = ["the last program's log:", *self.stage.programs[-1].log.splitlines()[-30:]]
         return [told, *found, *logs, *last] if found or logs else []

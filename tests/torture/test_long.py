@@ -163,9 +163,7 @@ class Fleet:
     def forget(self) -> None:
         """The simulator's own memory."""
         self.names.clear()
-        self.stage.cloudvision.jobs.clear()
-        self.stage.cloudvision.history.clear()
-        self.stage.cloudvision.requests.clear()
+        self.stage.cloudvision.forget()
 
 
 def test_the_program_itself_is_as_large_after_8000_jobs_as_after_2000(

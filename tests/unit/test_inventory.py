@@ -72,7 +72,7 @@ def test_the_payload_is_the_contracts() -> None:
                     "mac_address": "02:00:00:00:00:0a",
                     "ip_addresses": {"values": ["10.0.0.9", "10.0.0.10", "fd00::1"]},
                 },
-                {"name": "e1", "mac_address": "02:00:00:00:00:0b"},
+                {"name": "e1", "mac_address": "02:00:00:00:00:0b", "ip_addresses": {"values": []}},
             ]
         },
     }
