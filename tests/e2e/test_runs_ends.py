@@ -169,19 +169,22 @@ def test_a_container_that_never_started_is_not_a_run(informer: InProcess) -> Non
 
 
 @pytest.mark.parametrize("first", ["Aborted", "Running"])
-def test_a_run_too_short_to_count_whose_pods_never_all_ran_is_never_sent(informer: InProcess, first: str) -> None:
+def test_a_run_too_short_to_count_whose_pods_never_all_ran_is_never_sent(stage: Stage, first: str) -> None:
+    """Whatever the job's state was when an informer first saw it."""
+    informer = InProcess(stage)
     status = {"state": {"phase": first, "lastTransitionTime": informer.stamp()}}
     made = informer.cluster.create(job(*VOLCANO, "short"), status)
-    informer.advance(10)
-    start = informer.stamp()
-    informer.cluster.set_status(made, running(*VOLCANO, start))
-    runs = informer.cluster.run_pod(pod("short-0", made, mac(1)), start)
-    informer.cluster.create(pod("short-1", made, node=""), {"phase": "Pending"})
-    informer.advance(20)
-    informer.cluster.set_status(runs, pod_status("Succeeded", start, informer.stamp()))
-    finish(informer, VOLCANO, made, start)
-    informer.advance(70)
-    assert informer.runs("short") == []
+    with informer:
+        informer.advance(10)
+        start = informer.stamp()
+        informer.cluster.set_status(made, running(*VOLCANO, start))
+        runs = informer.cluster.run_pod(pod("short-0", made, mac(1)), start)
+        informer.cluster.create(pod("short-1", made, node=""), {"phase": "Pending"})
+        informer.advance(20)
+        informer.cluster.set_status(runs, pod_status("Succeeded", start, informer.stamp()))
+        finish(informer, VOLCANO, made, start)
+        informer.advance(70)
+        assert informer.runs("short") == []
 
 
 # --- owners and kinds ---------------------------------------------------------------------------------
