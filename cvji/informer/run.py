@@ -131,10 +131,14 @@ class Informer:
         client: Client | None = None,
         elector: Elector | None = None,
         clock: Callable[[], float] = time.time,
+        inbox: "queue.Queue[Happening] | None" = None,
     ) -> None:
-        """Without a `client`, reports are printed. Without an `elector`, this process leads."""
+        """Without a `client`, reports are printed. Without an `elector`, this process leads.
+
+        `inbox` is where everything that happens goes; it is bounded.
+        """
         self._settings, self._metrics, self._elector = settings, metrics, elector
-        self.inbox: queue.Queue[Happening] = queue.Queue(QUEUE_BATCHES)
+        self.inbox = inbox or queue.Queue[Happening](QUEUE_BATCHES)
         permit = partial(_permit, elector) if elector else lambda: READ_TIMEOUT
         self._store: Store | None = None
         if settings.state_namespace and client is not None:
@@ -150,17 +154,17 @@ class Informer:
             resync=settings.resync,
             problem=self._problem,
         )
-        deliver: Deliverer
+        self.deliver: Deliverer
         if client is None:
-            deliver = Printer(self._load, self._printed, sys.stdout)
+            self.deliver = Printer(self._load, self._printed, sys.stdout)
         else:
-            deliver = Delivery(client, self._load, on_attempt=self._attempted, permit=permit)
+            self.deliver = Delivery(client, self._load, on_attempt=self._attempted, permit=permit)
         # Several namespaces are watched as all, since each would need a watch of its own for each kind.
         self._namespaces = frozenset(settings.namespaces) if len(settings.namespaces) > 1 else frozenset()
         self.loop = Loop(
             self.reporter,
             self._watches(settings, api, node_kind),
-            deliver,
+            self.deliver,
             self._store,
             self.inbox,
             metrics,

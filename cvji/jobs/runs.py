@@ -123,6 +123,8 @@ class Runs:
         if report.end is None:
             self.state = State.UNSEEN
             self._kept = report.kept if self._same_mode(report) else NOTHING
+        elif report.state is not JobState.CANCELLED:  # only the job's object says so
+            self.state = State.ENDED
 
     def follows(self, end: int) -> None:
         """What the job holds belonged to another job until `end`."""

@@ -333,13 +333,15 @@ class ApiResourceList(Wire):
 # 2001-01-01: no cluster is older. containerd writes 1970 for a container that never started (StartError), and Go's
 # zero time, the year 1, means "not set".
 _NO_TIME_BEFORE = datetime(2001, 1, 1, tzinfo=UTC)
+_CALENDAR_END = 253402300800  # 10000-01-01 in seconds since the epoch; 9999-12-31T23:59:59-01:00 is beyond
 
 
 def known_time(value: datetime | None) -> int | None:
-    """`value` in whole seconds since the epoch; None for a time that means "not set"."""
+    """`value` in whole seconds since the epoch; None for a time that means "not set", and where the calendar ends."""
     if value is None or value < _NO_TIME_BEFORE:
         return None
-    return int(value.timestamp())
+    seconds = int(value.timestamp())
+    return seconds if seconds < _CALENDAR_END else None
 
 
 # Nothing that is read lies deeper than a dozen levels.

@@ -112,7 +112,7 @@ class Book:
 
     # --- decisions ----------------------------------------------------------------------------------
 
-    def put(self, report: RunReport | NodeReport) -> None:
+    def put(self, report: RunReport | NodeReport, now: float) -> None:
         """CloudVision is to hold this from now on."""
         key = key_of(report)
         entry = self._entries.get(key)
@@ -120,7 +120,7 @@ class Book:
         if entry is None:
             entry = self._add(_Entry(key, newest, newest.revision))
             if isinstance(report, RunReport) and report.run > 1:
-                self.finish(msgspec.structs.replace(report, run=report.run - 1))
+                self.finish(msgspec.structs.replace(report, run=report.run - 1), now)
         entry.newest, entry.content = newest, newest.revision
         self._unsettled.add(key)
         self._write(entry)
@@ -140,12 +140,12 @@ class Book:
             else:
                 entry.written = entry.newest.revision
 
-    def finish(self, report: RunReport) -> None:
+    def finish(self, report: RunReport, now: float) -> None:
         """The run is the last of its job, or has a successor: once it is delivered, it is history."""
         entry = self._entries.get(key_of(report))
         if entry is not None:
             entry.over = True
-            self._retire(entry, 0.0)
+            self._retire(entry, now)
 
     def _write(self, entry: _Entry) -> None:
         revision, report = entry.newest.revision, entry.newest.report
@@ -235,7 +235,7 @@ class Book:
         key, report = listed.record.key, listed.record.report
         entry = self._add(_Entry(key, Newest(0, report), 0, 0, 0 if listed.delivered else -1))
         if listed.location != self._location:
-            self.put(report)
+            self.put(report, now)
         elif not listed.delivered:
             self._unsettled.add(key)
             self._send(entry)

@@ -80,7 +80,7 @@ class Reporter:
         if known is None or known.run <= report.run:
             self._newest[report.job] = report
         if known is not None and known.run != report.run:
-            self.book.finish(min(known, report, key=lambda one: one.run))
+            self.book.finish(min(known, report, key=lambda one: one.run), now)
 
     def lead(self, now: float) -> None:
         """Decide from now on."""
@@ -94,14 +94,14 @@ class Reporter:
         for decision in self._tracker.advance(now):
             match decision:
                 case Report(run):
-                    self.book.put(run)
+                    self.book.put(run, now)
                     decided.append(run)
                 case Keep(run):
                     self.book.keep(run)
                 case JobGone(run):
-                    self.book.finish(run)
+                    self.book.finish(run, now)
         for node in self._inventory.advance():
-            self.book.put(node)
+            self.book.put(node, now)
             decided.append(node)
         self.book.advance(now)
         return decided

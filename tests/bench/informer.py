@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cvji.jobs.allocation import multus_macs, read_pod
+
 from cvji.jobs.kinds import Registry
 from tests.bench.figures import Row, Usage, bench, children, percentiles
 from tests.e2e.in_pod import idle_rss

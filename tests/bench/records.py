@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cvji.jobs.run_report import Holds, JobState, RunReport
+from cvji.jobs.report import Holds, JobState, RunReport
 from cvji.kube.client import READ_TIMEOUT, Api
 from cvji.reports.records import Delivery, Key, Listed, Reason, Record
 from cvji.reports.store import Store

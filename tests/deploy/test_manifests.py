@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cvji.ledger import SHARDS
 
 from cvji import __version__
 from cvji.informer import DRAIN, NAME
 from cvji.jobs.kinds import BUILT_IN
-from cvji.ledger import SHARDS
 from cvji.settings import NodeConfigMode
 from tests.deploy.rendered import COMPONENTS, ROOT, Object, names, one, render
 

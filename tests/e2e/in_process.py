@@ -11,7 +11,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,8 +20,8 @@ import msgspec
 import pytest
 
 from cvji.cloudvision.client import Client, Token
-from cvji.cloudvision.outbox import Delivery
-from cvji.informer import Happening, Informer, Settings, Stop, _attempted
+from cvji.informer.loop import Happening, Stop
+from cvji.informer.run import Informer, Settings
 from cvji.kube.client import Api
 from cvji.settings import CloudVision
 from cvji.telemetry.metrics import Metrics
@@ -143,15 +142,17 @@ class InProcess:
         cloudvision = self.stage.cloudvision
         target = CloudVision(cloudvision.address, str(cloudvision.ca_file))
         settings = Settings(location="lab", cloudvision=target, token=cloudvision.token, **self._settings)
-        metrics, self._happenings = Metrics(), _Happenings()
+        self._happenings = _Happenings()
         with self._environment():
             self._api = _Api()
             client = Client(target, Token(cloudvision.token, ""))
-        self._deliver = Delivery(client, on_attempt=partial(_attempted, metrics, self._happenings))
-        self._informer = Informer(settings, self._api, metrics, self._deliver, self._happenings, None, self.clock)
+        self._informer = Informer(
+            settings, self._api, Metrics(), client=client, clock=self.clock, inbox=self._happenings
+        )
+        self._deliver, self._loop = self._informer.deliver, self._informer.loop
         self._thread = threading.Thread(target=self._informer.run, name="informer", daemon=True)
         self._thread.start()
-        wait_until(lambda: not self._informer.ready(), self._informer.ready)
+        wait_until(lambda: not self._loop.ready(), self._loop.ready)
         return self
 
     def __exit__(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cvji.jobs.run_report import Holds, JobState, of_macs
+from cvji.jobs.report import Holds, JobState, of_macs
 from cvji.kube.client import Api
 from cvji.nodes.inventory import Nic, NodeReport
 from cvji.reports.records import Delivery, Key, Listed, Reason, Record, write_spec

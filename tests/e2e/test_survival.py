@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from cvji.ledger import SHARDS
 from tests.e2e.kit import Program, Stage, free_port, scrape, stamp, write_kubeconfig
 from tests.e2e.test_nodes import DISCOVERY, create, node_state
 from tests.simulator.kubernetes import KubernetesSimulator
@@ -33,25 +32,29 @@ def end(stage: Stage, made: Object, state: str = "COMPLETED") -> None:
     stage.cluster.set_status(made, ended(*TORCH, state, stamp(-30), stamp()) or {})
 
 
+RECORDS = "/apis/cloudvision.arista.io/v1/namespaces/cloudvision"
+
+
+def records(stage: Stage, plural: str = "jobreports") -> dict[str, Object]:
+    """The records in the cluster, by name."""
+    found = stage.cluster.call("GET", f"{RECORDS}/{plural}")["items"]
+    return {item["metadata"]["name"]: item for item in found}
+
+
+def is_delivered(record: Object) -> bool:
+    status = record.get("status", {})
+    (condition,) = status.get("conditions") or [{"status": "False"}]
+    return status.get("observedGeneration") == record["metadata"]["generation"] and condition["status"] == "True"
+
+
 def recorded(stage: Stage, program: Program) -> None:
-    """Wait until the checkpoint has what CloudVision has acknowledged: a second after the last lazy write."""
-    path = "/api/v1/namespaces/cloudvision/configmaps"
+    """Wait until it stands in the cluster that CloudVision holds everything."""
 
-    def versions() -> Any:
-        found = stage.cluster.call("GET", path)["items"]
-        return {
-            item["metadata"]["name"]: item["metadata"]["resourceVersion"]
-            for item in found
-            if "checkpoint" in item["metadata"]["name"]
-        }
+    def all_delivered() -> bool:
+        found = [*records(stage).values(), *records(stage, "nodereports").values()]
+        return bool(found) and all(map(is_delivered, found))
 
-    seen: list[Any] = []
-
-    def quiet() -> bool:
-        seen.append(versions())
-        return bool(seen[-1]) and len(seen) > 150 and seen[-1] == seen[-150]
-
-    program.wait_for(quiet, 30)
+    program.wait_for(all_delivered, 30)
 
 
 def test_what_happened_while_no_informer_ran(stage: Stage) -> None:
@@ -224,46 +227,85 @@ def test_a_standby_whose_watches_went_silent_does_not_report_from_memory(
     assert [len(simulated.cloudvision.node_history[node]) for node in ("n0", "n1")] == [1, 1]
 
 
-def test_a_part_of_the_checkpoint_that_cannot_be_read_stops_nothing(stage: Stage) -> None:
+def test_a_record_that_cannot_be_read_stops_nothing(stage: Stage) -> None:
     program = stage.informer(**STATE)
     made = start(stage, "a")
     stage.wait_for_states("a", "RUNNING")
     recorded(stage, program)
     program.kill()
-    path = "/api/v1/namespaces/cloudvision/configmaps"
-    for item in stage.cluster.call("GET", path)["items"]:
-        if "checkpoint" in item["metadata"]["name"]:
-            stage.cluster.call("PATCH", f"{path}/{item['metadata']['name']}", {"binaryData": {"ledger": "anVuaw=="}})
+    (name,) = records(stage)
+    stage.cluster.call("PATCH", f"{RECORDS}/jobreports/{name}", {"spec": {"interfaces": ["00:00:00:00:00:00"]}})
     program = stage.informer(**STATE)
-    assert "cannot be read" in program.log
+    assert f"JobReport {name}: spec.interfaces[0] is no MAC address" in program.log
     end(stage, made)
     stage.cloudvision.wait_for(lambda: stage.cloudvision.states("a")[-1] == "COMPLETED")
+    recorded(stage, program)
 
 
-def test_configmaps_deleted_by_hand_are_made_anew(stage: Stage) -> None:
+def test_records_deleted_or_edited_by_hand_are_written_again(stage: Stage) -> None:
+    program = stage.informer(**STATE, RESYNC_INTERVAL="1s")
+    made = [start(stage, name, number) for number, name in enumerate("ab")]
+    for name in "ab":
+        stage.cloudvision.wait_for(lambda name=name: stage.cloudvision.states(name))
+    recorded(stage, program)
+    first, second = records(stage)
+    stage.cluster.call("DELETE", f"{RECORDS}/jobreports/{first}")
+    stage.cluster.call("PATCH", f"{RECORDS}/jobreports/{second}", {"spec": {"interfaces": [mac(9)]}})
+
+    def healed() -> bool:
+        found = records(stage)
+        macs = sorted(mac for item in found.values() for mac in item["spec"]["interfaces"])
+        return set(found) == {first, second} and macs == [mac(0), mac(1)] and all(map(is_delivered, found.values()))
+
+    program.wait_for(healed)
+    for one in made:
+        end(stage, one)
+    for name in "ab":
+        stage.cloudvision.wait_for(lambda name=name: stage.cloudvision.states(name)[-1] == "COMPLETED")
+
+
+def test_what_a_record_cannot_hold_is_reported_all_the_same(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
+    program = simulated.informer(**STATE)
+    made = start(simulated, "a")
+    kubernetes.faults.append(Fault(413, methods=frozenset({"POST"})))  # the next is the record
+    simulated.wait_for_states("a", "RUNNING")
+    assert "too large to be remembered" in program.log
+    end(simulated, made)
+    simulated.wait_for_states("a", "RUNNING", "COMPLETED")
+
+
+def test_while_cloudvision_is_away_the_records_say_what_waits_and_why(stage: Stage) -> None:
     program = stage.informer(**STATE)
     made = start(stage, "a")
     stage.wait_for_states("a", "RUNNING")
     recorded(stage, program)
-    for number in range(SHARDS):
-        stage.cluster.call("DELETE", f"/api/v1/namespaces/cloudvision/configmaps/cv-job-informer-checkpoint-{number}")
-    start(stage, "b", 2)
+    stage.cloudvision.refuse()
     end(stage, made)
-    stage.wait_for_states("a", "RUNNING", "COMPLETED")
-    stage.wait_for_states("b", "RUNNING")
-    assert program.process.poll() is None
+
+    def waits() -> bool:
+        ((condition,),) = (record["status"]["conditions"] for record in records(stage).values())
+        return condition["status"] == "False" and condition["reason"] == "Unreachable" and condition["message"] != ""
+
+    program.wait_for(waits, 40)
+    stage.cluster.delete(made)
+    stage.cloudvision.resume()
+    stage.wait_for_states("a", "RUNNING", "COMPLETED", timeout=40)
+    recorded(stage, program)
 
 
-def test_what_a_configmap_cannot_hold_is_reported_all_the_same(
-    kubernetes: KubernetesSimulator, simulated: Stage
-) -> None:
-    kubernetes.configmap_limit = 20
+def test_a_stop_waits_for_nothing_that_cloudvision_refuses(simulated: Stage) -> None:
     program = simulated.informer(**STATE)
-    made = start(simulated, "a")
-    simulated.wait_for_states("a", "RUNNING")
-    end(simulated, made)
-    simulated.wait_for_states("a", "RUNNING", "COMPLETED")
-    assert "not remembered over a restart" in program.log
+    simulated.cloudvision.faults.append(Fault(400))
+    start(simulated, "refused")
+    program.wait_for_log("CloudVision refused job refused")
+    start(simulated, "taken", 2)
+    simulated.wait_for_states("taken", "RUNNING")
+    assert program.stop(timeout=8) == 0
+    assert "stopped with 1 reports undelivered" in program.log
+    found = {item["spec"]["job"]["name"]: item for item in records(simulated).values()}
+    (condition,) = found["refused"]["status"]["conditions"]
+    assert (condition["status"], condition["reason"]) == ("False", "Refused")
+    assert is_delivered(found["taken"])
 
 
 def test_resync_repeats_what_runs_and_heals_what_was_lost(stage: Stage) -> None:
@@ -275,23 +317,15 @@ def test_resync_repeats_what_runs_and_heals_what_was_lost(stage: Stage) -> None:
     assert len({str(entry) for entry in stage.cloudvision.by_name("a")}) == 1
 
 
-@pytest.mark.parametrize("verb", ["create", "update", "get"])
-def test_without_a_writable_checkpoint_nothing_is_sent_and_the_reason_is_said(
+@pytest.mark.parametrize("verb", ["create", "list"])
+def test_without_permission_for_records_everything_is_reported_and_the_reason_is_said(
     kubernetes: Any, simulated: Stage, verb: str
 ) -> None:
-    if verb == "update":
-        program = simulated.informer(**STATE)
-        start(simulated, "before")
-        simulated.wait_for_states("before", "RUNNING")
-        recorded(simulated, program)
-        program.stop()
-    kubernetes.forbid("", "configmaps", verb)
-    program = simulated.informer(**STATE, ready=False)
+    kubernetes.forbid("cloudvision.arista.io", "jobreports", verb)
+    program = simulated.informer(**STATE)
     start(simulated, "a")
-    program.wait_for_log("configmaps is forbidden")
-    assert simulated.cloudvision.states("a") == []
-    kubernetes.allow("", "configmaps", verb)
     simulated.wait_for_states("a", "RUNNING")
+    assert "nothing is remembered" in program.log
 
 
 def test_health_and_metrics(simulated: Stage) -> None:

@@ -136,15 +136,14 @@ SUCCESS = {"kubeflow.org": "Succeeded", "trainer.kubeflow.org": "Complete", "job
 def ended(group: str, kind: str, state: str, start: str, end: str) -> Object | None:
     """The status of a job that ended COMPLETED, FAILED or CANCELLED; None where the kind cannot say so."""
     good = state == "COMPLETED"
-    if group == "batch.volcano.sh":
-        phase = {"COMPLETED": "Completed", "FAILED": "Failed", "CANCELLED": "Aborted"}[state]
-        return {"state": {"phase": phase, "lastTransitionTime": end}}
     if kind == "RayJob":
         word = {"COMPLETED": "SUCCEEDED", "FAILED": "FAILED", "CANCELLED": "STOPPED"}[state]
         deployment = "Failed" if state == "FAILED" else "Complete"
         return {"jobDeploymentStatus": deployment, "jobStatus": word, "startTime": start, "endTime": end}
     if state == "CANCELLED":
         return None
+    if group == "batch.volcano.sh":
+        return {"state": {"phase": "Completed" if good else "Failed", "lastTransitionTime": end}}
     if group == "argoproj.io":
         return {"phase": "Succeeded" if good else "Error", "startedAt": start, "finishedAt": end}
     if kind == "RayCluster":

@@ -13,15 +13,15 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
+from cvji.jobs.allocation import Claim, Pod
+from cvji.reporter import WINDOW, NodeApplied, NodeDeleted, NodesListed, Reporter
 
 from cvji.cloudvision.client import Answer, Verdict
 from cvji.cloudvision.outbox import Outbox, Parcel
-from cvji.jobs.allocation import Claim, Pod
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.report import End, JobState
 from cvji.jobs.tracker import Applied, Deleted, KindWatched, Policy
 from cvji.nodes.inventory import Nic, NodeState
-from cvji.reporter import WINDOW, NodeApplied, NodeDeleted, NodesListed, Reporter
 from tests.simulator.cloudvision import Job as Payload
 from tests.simulator.cloudvision import check_job
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+from cvji.ledger import SHARDS, Ledger
 
 from cvji.informer import NAME
-from cvji.ledger import SHARDS, Ledger
 from tests.cluster.controlplane import ControlPlane
 from tests.e2e.kit import Program, Stage
 from tests.e2e.test_nodes import DISCOVERY, node_state

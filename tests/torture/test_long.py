@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from cvji.reporter import WINDOW
+
 from tests.e2e.conftest import *  # noqa: F403  its fixtures
 from tests.e2e.kit import Stage, free_port, scrape, stamp
 from tests.simulator.kubernetes import KubernetesSimulator

@@ -2,10 +2,10 @@
 
 import json
 
-from cvji.jobs.allocation import multus_macs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cvji.jobs.pods import multus_macs
 from cvji.macs import ethernet_mac, infiniband_address
 
 INFINIBAND = ":".join(["20"] * 20)

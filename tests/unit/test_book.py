@@ -33,7 +33,7 @@ def book(*, durable: bool = True, resync: float = 0.0) -> Book:
 
 def delivered(one: Book, report: RunReport | NodeReport, now: float = 0) -> None:
     """Report it, and let everything succeed at once."""
-    one.put(report)
+    one.put(report, now)
     settle(one, now)
 
 
@@ -52,7 +52,7 @@ def kinds(actions: list[Action]) -> list[str]:
 
 def test_a_report_is_written_then_sent_then_acknowledged() -> None:
     one = book()
-    one.put(RUN)
+    one.put(RUN, 0)
     assert one.take() == [Write(Record(KEY, 1, RUN))]
     assert one.newest(KEY) is None  # not to be sent yet
     one.written(KEY, 1, 5)
@@ -65,11 +65,11 @@ def test_a_report_is_written_then_sent_then_acknowledged() -> None:
 
 def test_without_records_a_report_is_sent_at_once_and_nothing_else_happens() -> None:
     one = book(durable=False)
-    one.put(RUN)
+    one.put(RUN, 0)
     assert one.take() == [Send(KEY, 1)]
     one.delivered(KEY, 1, 6)
-    one.put(DONE)
-    one.finish(DONE)
+    one.put(DONE, 0)
+    one.finish(DONE, 0)
     assert one.take() == [Send(KEY, 2)]
     one.delivered(KEY, 2, 7)
     assert one.take() == []
@@ -78,8 +78,8 @@ def test_without_records_a_report_is_sent_at_once_and_nothing_else_happens() -> 
 
 def test_what_is_written_while_a_newer_report_comes_is_not_sent() -> None:
     one = book()
-    one.put(RUN)
-    one.put(DONE)
+    one.put(RUN, 0)
+    one.put(DONE, 0)
     one.take()
     one.written(KEY, 1, 0)
     assert one.take() == []
@@ -89,9 +89,9 @@ def test_what_is_written_while_a_newer_report_comes_is_not_sent() -> None:
 
 def test_an_answer_to_an_older_report_does_not_settle_the_newer_one() -> None:
     one = book()
-    one.put(RUN)
+    one.put(RUN, 0)
     one.written(KEY, 1, 0)
-    one.put(DONE)
+    one.put(DONE, 0)
     one.take()
     one.delivered(KEY, 1, 1)
     assert one.unsettled() == 1
@@ -111,9 +111,9 @@ def test_what_only_a_successor_needs_is_written_and_not_sent() -> None:
 
 def test_what_waits_for_long_says_why_and_leaves_memory_once_nothing_follows() -> None:
     one = book()
-    one.put(DONE)
+    one.put(DONE, 0)
     one.written(KEY, 1, 0)
-    one.finish(DONE)
+    one.finish(DONE, 0)
     away = Delivery(Reason.UNREACHABLE, 3, "connection refused")
     one.failed(KEY, 1, away)
     one.take()
@@ -130,7 +130,7 @@ def test_what_waits_for_long_says_why_and_leaves_memory_once_nothing_follows() -
 
 def test_a_refusal_stands_in_the_record() -> None:
     one = book()
-    one.put(RUN)
+    one.put(RUN, 0)
     one.written(KEY, 1, 0)
     one.take()
     refusal = Delivery(Reason.REFUSED, 3, "HTTP 400: no")
@@ -140,10 +140,10 @@ def test_a_refusal_stands_in_the_record() -> None:
 
 def test_the_record_of_what_is_over_goes_after_a_day() -> None:
     one = book()
-    delivered(one, DONE, now=50)
+    delivered(one, DONE, now=20)
     one.take()
-    one.finish(DONE)
-    one.advance(HISTORY_AGE - 1)
+    one.finish(DONE, 50)
+    one.advance(49 + HISTORY_AGE)
     assert one.take() == []
     one.advance(50 + HISTORY_AGE)
     assert one.take() == [Forget(KEY)]
@@ -155,7 +155,7 @@ def test_no_more_than_a_thousand_records_of_what_is_over_are_kept() -> None:
     for number in range(HISTORY_SIZE + 5):
         run = msgspec.structs.replace(DONE, job=f"uid-{number}")
         delivered(one, run, now=number)
-        one.finish(run)
+        one.finish(run, number)
     one.take()
     one.advance(HISTORY_SIZE)
     assert one.take() == [Forget(("job", f"uid-{number}")) for number in range(5)]
@@ -174,7 +174,7 @@ def test_a_second_run_makes_the_first_history() -> None:
 def test_the_record_of_a_removed_node_goes_with_its_delivery() -> None:
     one = book()
     delivered(one, NODE)
-    one.put(NodeReport("n1", ()))
+    one.put(NodeReport("n1", ()), 0)
     assert kinds(one.take()) == ["Write"]
     one.written(("node", "n1"), 2, 0)
     one.take()

@@ -6,14 +6,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from cvji.jobs.allocation import multus_macs, read_claim, read_pod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvji.jobs.kinds import Registry
+from cvji.jobs.nics import read_claim
+from cvji.jobs.pods import multus_macs, read_pod
 from cvji.kube.client import ApiError
 from cvji.kube.discovery import decode
 from cvji.kube.objects import DEPTH, ObjectList, WatchEvent, known_time, shallow
+from cvji.macs import unpack
 from cvji.nodes.inventory import InterfaceType, read_node_state
 from tests.simulator.objects import Object, ended, job, networks, pod, pod_status, running
 
@@ -107,7 +109,7 @@ def test_one_deep_object_harms_neither_its_page_nor_itself(levels: int) -> None:
     items[0] = items[0].replace(b'"spec": {', b'"spec": {"odd": {"\\"[{": [1, %s, "]"]}, ' % deep(levels))
     page = decode(msgspec.json.Decoder(ObjectList), b'{"metadata":{"continue":"x"},"items":[%s]}' % b",".join(items))
     assert page.metadata.continue_ == "x"
-    assert [read_pod(REGISTRY, raw).macs for raw in page.items or ()] == [
+    assert [unpack(read_pod(REGISTRY, raw).macs) for raw in page.items or ()] == [
         ("02:00:00:00:00:01",),
         ("02:00:00:00:00:02",),
     ]

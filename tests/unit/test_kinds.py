@@ -46,7 +46,7 @@ def test_the_table_is_the_designs() -> None:
         ("ray.io", "RayJob"),
         ("ray.io", "RayCluster"),
     ]
-    assert len(RUN_AI) == 7
+    assert len(RUN_AI) == 8
 
 
 @pytest.mark.parametrize(("group", "kind", "success"), CONDITION_KINDS)
@@ -82,7 +82,7 @@ def test_workflow(phase: str, state: JobState | None) -> None:
         ("Completed", COMPLETED),
         ("Failed", FAILED),
         ("Terminated", FAILED),
-        ("Aborted", CANCELLED),
+        ("Aborted", None),
         ("Running", None),
         ("Restarting", None),
         ("Completing", None),
@@ -154,4 +154,4 @@ def test_zero_times_and_nulls_are_no_times() -> None:
 @pytest.mark.parametrize("spec", [{"suspend": True}, {"runPolicy": {"suspend": True}}])
 def test_suspension(spec: Any) -> None:
     raw = json.dumps({"metadata": {"name": "j", "uid": "u"}, "spec": spec}).encode()
-    assert REGISTRY.read(KINDS["kubeflow.org", "PyTorchJob"], raw).suspended
+    assert REGISTRY.read(KINDS["kubeflow.org", "PyTorchJob"], raw).stopped

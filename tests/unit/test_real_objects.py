@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from cvji.jobs.allocation import multus_macs, read_claim
 
 from cvji.jobs.kinds import Job, Registry
+from cvji.jobs.nics import read_claim
+from cvji.jobs.pods import multus_macs
 from cvji.jobs.report import End, JobState
+from cvji.macs import unpack
 from cvji.nodes.inventory import InterfaceType, Nic, NodeState, read_node_state
 from tests.unit.world import COMPLETED, FAILED, World
 
@@ -30,8 +32,8 @@ def read(name: str, group: str, kind: str) -> Job:
     return Registry().read(KINDS[group, kind], load(name))
 
 
-def utc(text: str) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def utc(text: str) -> int | None:
+    return int(datetime.fromisoformat(text).timestamp()) if text else None
 
 
 KUBEFLOW, WORKFLOW = "kubeflow.org", ("argoproj.io", "Workflow")
@@ -57,7 +59,7 @@ def test_a_real_job_says_how_it_stands_and_since_when(
 ) -> None:
     job = read(name, group, kind)
     assert (job.started, job.end) == (utc(start), End(state, utc(end)) if state else None)
-    assert not job.suspended
+    assert not job.stopped
 
 
 def test_every_sample_of_a_job_is_read_by_a_test() -> None:
@@ -116,7 +118,7 @@ def test_a_real_network_status_gives_the_secondary_attachment_alone() -> None:
 
 def test_a_real_claims_status_gives_its_mac_and_its_pod() -> None:
     claim = read_claim(load("resourceclaim-dranet-status", {"name": "c", "uid": "u", "namespace": "default"}))
-    assert (claim.macs, claim.reserved_for, claim.problem) == (("86:d7:86:e6:f3:dd",), (("", "pod3"),), "")
+    assert (unpack(claim.macs), claim.reserved_for, claim.problem) == (("86:d7:86:e6:f3:dd",), (("", "pod3"),), "")
 
 
 def node(name: str, chosen: InterfaceType) -> NodeState:

@@ -11,7 +11,8 @@ import pytest
 
 from cvji.kube.client import Api, ApiError
 from cvji.kube.discovery import Resource
-from cvji.kube.reflector import Change, Known, Reflector
+from cvji.kube.events import Applied, ClusterEvent, Deleted, Listed
+from cvji.kube.reflector import Known, Reflector
 
 JOBS = Resource("batch", "v1", "Job", "jobs")
 Step = Callable[[Mapping[str, str | int]], Any]
@@ -73,12 +74,21 @@ class Script:
             yield cast("bytes", line)
 
 
+def in_short(happened: ClusterEvent) -> str:
+    match happened:
+        case Applied(Thing() as thing):
+            return f"applied {thing.name}={thing.value}"
+        case Deleted(Thing() as thing):
+            return f"deleted {thing.name}={thing.value}"
+    return "listed" if isinstance(happened, Listed) else "lost"
+
+
 def play(
     *steps: bytes | list[bytes | Exception] | Exception, known: dict[str, Known[Thing]] | None = None
 ) -> tuple[list[str], Script, Reflector[Thing]]:
     """Run a reflector over the script; what it said, in short."""
     script = Script(*steps)
-    said: list[Change[Thing]] = []
+    said: list[ClusterEvent] = []
     reflector = Reflector(
         cast("Api", script),
         JOBS,
@@ -96,7 +106,7 @@ def play(
     reflector._wait = waited  # type: ignore[method-assign]
     reflector.run()
     return (
-        [f"{c.what.value} {c.object.name}={c.object.value}" if c.object else c.what.value for c in said],
+        list(map(in_short, said)),
         script,
         reflector,
     )
@@ -306,7 +316,7 @@ def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
                 yield line
 
     script = Doubted(page(7, thing("a", 3)), [event("ADDED", thing("b", 8))], page(9, thing("b", 8)), [])
-    said: list[Change[Thing]] = []
+    said: list[ClusterEvent] = []
     reflector = Reflector(
         cast("Api", script),
         JOBS,
@@ -319,15 +329,15 @@ def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
     waits: list[float] = []
     reflector._wait = waits.append  # type: ignore[method-assign,assignment]
     reflector.run()
-    words = [(c.what.value, c.object.name if c.object else c.round) for c in said]
-    assert words == [("applied", "a"), ("listed", 0), ("applied", "b"), ("deleted", "a"), ("listed", 1)]
+    assert list(map(in_short, said)) == ["applied a=0", "listed", "applied b=0", "deleted a=0", "listed"]
+    assert [happened.round for happened in said if isinstance(happened, Listed)] == [0, 1]
     assert ended == ["watch"]
     assert len(waits) == 1  # for the last watch, which ended at once; not for the one that we ended
 
 
 def test_a_full_queue_holds_back_the_reading() -> None:
     """And so the API server: nothing piles up in between."""
-    taken: queue.Queue[list[Change[Thing]]] = queue.Queue(2)
+    taken: queue.Queue[list[ClusterEvent]] = queue.Queue(2)
     pulled = 0
 
     def lines() -> Iterator[bytes]:
@@ -353,7 +363,11 @@ def test_a_full_queue_holds_back_the_reading() -> None:
     names: list[str] = []
     while len(names) < 100:
         assert pulled <= len(names) + 5
-        names += [change.object.name for change in taken.get(timeout=10) if change.object]
+        names += [
+            happened.object.name
+            for happened in taken.get(timeout=10)
+            if isinstance(happened, Applied) and isinstance(happened.object, Thing)
+        ]
         assert pulled <= len(names) + 5
     thread.join(10)
     assert names == [f"t{number}" for number in range(100)]

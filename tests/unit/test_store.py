@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from cvji.jobs.run_report import JobState, RunReport, of_macs
+from cvji.jobs.report import JobState, RunReport, of_macs
 from cvji.kube.client import Api, ApiError
 from cvji.nodes.inventory import Nic, NodeReport
 from cvji.reports.records import Delivery, Key, Listed, Reason, Record, Unreadable, write_spec
