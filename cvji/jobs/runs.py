@@ -277,7 +277,7 @@ class Runs:
                 return None
         self._changes, self._steady = view.group.changes, now
         report = self._finish(view, job, end, pods, now)
-        self.state = State.MISSED if report is None else State.ENDED
+        self.state, self._kept = State.MISSED if report is None else State.ENDED, NOTHING
         return report
 
     def _unseen_pods(self, view: View) -> bool:

@@ -198,6 +198,7 @@ class Tracker:
         if now < due:
             runs.due = min(runs.due, due)
             return
+        self._cluster.end_run(view.uid)
         touched = list(self._cluster.close(view.uid))
         for uid in touched:
             if uid and uid != view.uid and self._cluster.view(uid).job is not None:
