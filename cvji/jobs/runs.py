@@ -347,8 +347,8 @@ class Runs:
         replaced = {pod.uid for pod in lost} - {pod.uid for pod in replacement.missing(everyone, lost)}
         there = [pod for pod in everyone if pod.uid not in replaced and not (pod.deleting and not _ran(pod))]
         ran = [pod for pod in there if _ran(pod)]
-        held = union(map(pods.holds, ran))
-        if not held:
+        held = union([*map(pods.holds, ran), pods.left(view.uid)])
+        if not held or not ran:
             return None
         until = min(at, int(now))  # of pods that still run
         starts = [pod.ran_from or pod.started or until for pod in ran]
