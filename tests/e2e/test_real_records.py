@@ -157,7 +157,7 @@ def table(place: str, plural: str, api: Api) -> dict[str, tuple[int, Any]]:
     }
 
 
-def test_an_operator_sees_what_cloudvision_was_told(place: str, leader: Leader, api: Api) -> None:
+def test_kubectl_get_shows_what_was_reported(place: str, leader: Leader, api: Api) -> None:
     job, node = leader.write(FULL), leader.write(NODE)
     refused = Delivery(Reason.REFUSED, 1_700_000_200, "no such location")
     leader.store.acknowledge(job, 1, refused)
