@@ -41,6 +41,8 @@ LINE_LIMIT = 16 * 1024 * 1024
 READ_SIZE = 256 * 1024
 # An exec plugin fetches a token within seconds; one that waits for somebody to log in never ends.
 CREDENTIALS_TIMEOUT = 30.0
+# A token is asked for in a thread of its own, which costs as much as a fifth of a request; they change by the minute.
+TOKEN_FRESH = 1.0
 CONNECTIONS = 64  # one per watch at the most; idle ones are not opened
 
 _STATUS = msgspec.json.Decoder(Status)
@@ -190,6 +192,7 @@ class Api:
         else:
             pool = urllib3.PoolManager(num_pools=4, **options)  # type: ignore[arg-type]
         self._configuration, self._pool = configuration, pool
+        self._header = ("", 0.0)  # the Authorization header's value, and until when it is taken as it is
         self._loaded = time.monotonic()
 
     def _reload(self) -> None:
@@ -244,6 +247,9 @@ class Api:
 
     def _authorization(self) -> str:
         """The Authorization header's value, if any. Raises ApiError."""
+        header, until = self._header
+        if time.monotonic() < until:
+            return header
         try:
             value = (self._token() or "").strip()
         except TimeoutError:
@@ -252,6 +258,7 @@ class Api:
             raise ApiError(0, f"Kubernetes credentials: {_one_line(err)}") from None
         if not (value.isascii() and value.isprintable()):  # http.client's refusal would quote it
             raise ApiError(0, "Kubernetes credentials: the token holds characters that no token has")
+        self._header = (value, time.monotonic() + TOKEN_FRESH)
         return value
 
     def get(self, path: str, query: Mapping[str, str | int] | None = None, *, timeout: float = READ_TIMEOUT) -> bytes:

@@ -72,8 +72,11 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
-    """What an object's status says: the newest delivery, since when its condition has been True or False, and when
-    CloudVision first accepted the newest spec that it has accepted (0: none). Seconds since the epoch."""
+    """What an object's status says.
+
+    `since` is when its condition became True or False, `delivered_at` when CloudVision first accepted the newest spec
+    that it has accepted (0: none); seconds since the epoch.
+    """
 
     delivery: Delivery
     since: int
@@ -245,25 +248,32 @@ def read_stored(body: bytes | msgspec.Raw) -> Stored:
 
 def read(kind: KindName, body: bytes | msgspec.Raw) -> Listed:
     """The record, of revision 0, that an object holds. Raises RecordError."""
-    about = KINDS[kind]
     try:
-        about = f"{about} {read_stored(body).name}"
         found: JobReportObject | NodeReportObject = (_JOB if kind == "job" else _NODE).decode(body)
         if isinstance(found, JobReportObject):
             report: RunReport | NodeReport = _run_report(found.spec)
         else:
             report = _node_report(found.spec)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError, _FieldError, RecordError) as err:
-        raise RecordError(f"{about}: {err}") from None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError, _FieldError) as err:
+        raise RecordError(f"{KINDS[kind]} {_name(body)}: {err}") from None
     key: Key = (kind, report.node if isinstance(report, NodeReport) else report.id)
     if object_name(key[1]) != found.metadata.name:
-        raise RecordError(f"{about}: metadata.name is not {object_name(key[1])}, as its spec says: is it a copy?")
+        raise RecordError(
+            f"{KINDS[kind]} {found.metadata.name}: its spec belongs to {object_name(key[1])} (metadata.name)"
+        )
     meta = found.metadata
     stored = Stored(meta.name, meta.resource_version, meta.generation, found.spec.term)
     status = _status(found.status)
     observed = found.status.observed_generation if found.status else 0
     delivered = status is not None and status.delivery.accepted and observed == meta.generation
     return Listed(Record(key, 0, report), stored, delivered, status, found.spec.location)
+
+
+def _name(body: bytes | msgspec.Raw) -> str:
+    try:
+        return read_stored(body).name
+    except RecordError:
+        return "without a readable name"
 
 
 class _FieldError(Exception):

@@ -125,9 +125,9 @@ class Store:
         with self._changed:
             events = change(self._queue, self._clock())
             self._changed.notify()
-        self._tell(events)
+        self._report(events)
 
-    def _tell(self, events: list[Event]) -> None:
+    def _report(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Lost):
                 log.error("%s %s was written by a newer leader (term %d): no longer the leader", *event.key, event.term)
@@ -161,7 +161,7 @@ class Store:
         """
         for found in self._list():
             if isinstance(found, Listed) and found.stored.term > self._term:
-                self._tell([Lost(found.record.key, found.stored.term)])
+                self._report([Lost(found.record.key, found.stored.term)])
                 return
             yield found
 
@@ -195,10 +195,10 @@ class Store:
                 self._log(kind, "list", err.code, str(err))
                 with self._changed:
                     events = self._queue.close(kind, self._clock())
-                self._tell(events)
+                self._report(events)
         with self._changed:
             events = self._queue.end_listing(whole, seen)
-        self._tell(events)
+        self._report(events)
 
     def _pages(self, kind: KindName) -> Iterator[msgspec.Raw]:
         """Each object; some of them twice, if a page has expired and the list is begun again."""
@@ -234,7 +234,7 @@ class Store:
             with self._changed:
                 events = self._queue.settle(task, result, self._clock())
                 self._settled.notify()
-            self._tell(events)
+            self._report(events)
 
     def _next(self) -> Task | None:
         with self._changed:

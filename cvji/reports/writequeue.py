@@ -246,7 +246,7 @@ class WriteQueue:
         return min((max(head, lane.paused_until) for head, lane in heads), default=None)
 
     def _open(self) -> list[tuple[bool, _Lane]]:
-        """The lanes that have a connection left. After a failure of a lane one attempt at a time asks anew."""
+        """The lanes that have a connection left. After a failure one attempt at a time probes it."""
         if self._lost or sum(lane.in_flight for lane in self._lanes.values()) >= self._connections:
             return []
         # One connection is kept for specs, which reports wait for.

@@ -44,7 +44,8 @@ def records(stage: Stage, plural: str = "jobreports") -> dict[str, Object]:
 def is_delivered(record: Object) -> bool:
     status = record.get("status", {})
     (condition,) = status.get("conditions") or [{"status": "False"}]
-    return status.get("observedGeneration") == record["metadata"]["generation"] and condition["status"] == "True"
+    seen: bool = status.get("observedGeneration") == record["metadata"]["generation"] and condition["status"] == "True"
+    return seen
 
 
 def recorded(stage: Stage, program: Program) -> None:
@@ -245,8 +246,7 @@ def test_a_record_that_cannot_be_read_stops_nothing(stage: Stage) -> None:
 def test_records_deleted_or_edited_by_hand_are_written_again(stage: Stage) -> None:
     program = stage.informer(**STATE, RESYNC_INTERVAL="1s")
     made = [start(stage, name, number) for number, name in enumerate("ab")]
-    for name in "ab":
-        stage.cloudvision.wait_for(lambda name=name: stage.cloudvision.states(name))
+    stage.cloudvision.wait_for(lambda: all(stage.cloudvision.states(name) for name in "ab"))
     recorded(stage, program)
     first, second = records(stage)
     stage.cluster.call("DELETE", f"{RECORDS}/jobreports/{first}")
@@ -260,8 +260,7 @@ def test_records_deleted_or_edited_by_hand_are_written_again(stage: Stage) -> No
     program.wait_for(healed)
     for one in made:
         end(stage, one)
-    for name in "ab":
-        stage.cloudvision.wait_for(lambda name=name: stage.cloudvision.states(name)[-1] == "COMPLETED")
+    stage.cloudvision.wait_for(lambda: all(stage.cloudvision.states(name)[-1] == "COMPLETED" for name in "ab"))
 
 
 def test_what_a_record_cannot_hold_is_reported_all_the_same(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
@@ -284,7 +283,7 @@ def test_while_cloudvision_is_away_the_records_say_what_waits_and_why(stage: Sta
 
     def waits() -> bool:
         ((condition,),) = (record["status"]["conditions"] for record in records(stage).values())
-        return condition["status"] == "False" and condition["reason"] == "Unreachable" and condition["message"] != ""
+        return bool(condition["message"]) and (condition["status"], condition["reason"]) == ("False", "Unreachable")
 
     program.wait_for(waits, 40)
     stage.cluster.delete(made)

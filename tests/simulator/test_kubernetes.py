@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from tests.simulator.kubernetes import KubernetesSimulator
+from tests.simulator.kubernetes import REPORT_KINDS, KubernetesSimulator
 
 PODS = "/api/v1/namespaces/team/pods"
 
@@ -144,6 +144,54 @@ def test_tokens_conflicts_and_the_status_subresource(simulator: KubernetesSimula
     assert call("GET", PODS)[0] == 401
     assert call("GET", PODS, Authorization="Bearer right")[0] == 200
     assert status == 200
+
+
+REPORTS = "/apis/cloudvision.arista.io/v1/namespaces/team/jobreports"
+
+
+def report(name: str, version: str = "", **more: Any) -> dict[str, Any]:
+    metadata = {"name": name, **({"resourceVersion": version} if version else {})}
+    return {"apiVersion": "cloudvision.arista.io/v1", "kind": "JobReport", "metadata": metadata, **more}
+
+
+def test_the_generation_counts_specs_and_each_part_is_written_by_its_own_path(
+    simulator: KubernetesSimulator, call: Caller
+) -> None:
+    simulator.serve(*REPORT_KINDS[0])
+    made = call("POST", REPORTS, report("a", spec={"run": 1}, status={"x": 1}))[1]
+    assert (made["metadata"]["generation"], made["spec"], "status" in made) == (1, {"run": 1}, False)
+    version = made["metadata"]["resourceVersion"]
+    stated = call("PUT", f"{REPORTS}/a/status", report("a", version, spec={"run": 9}, status={"x": 2}))[1]
+    assert (stated["metadata"]["generation"], stated["spec"], stated["status"]) == (1, {"run": 1}, {"x": 2})
+    version = stated["metadata"]["resourceVersion"]
+    changed = call("PUT", f"{REPORTS}/a", report("a", version, spec={"run": 2}, status={"x": 9}))[1]
+    assert (changed["metadata"]["generation"], changed["spec"], changed["status"]) == (2, {"run": 2}, {"x": 2})
+    assert changed["metadata"]["uid"] == made["metadata"]["uid"]
+    labelled = call("PATCH", f"{REPORTS}/a", {"metadata": {"labels": {"x": "y"}}})[1]
+    assert labelled["metadata"]["generation"] == 2
+    again = call("PATCH", f"{REPORTS}/a", {"spec": {"run": 2}})[1]
+    assert again["metadata"]["resourceVersion"] == labelled["metadata"]["resourceVersion"]
+
+
+def test_a_replacement_needs_the_version_that_it_replaces(simulator: KubernetesSimulator, call: Caller) -> None:
+    simulator.serve(*REPORT_KINDS[0])
+    made = call("POST", REPORTS, report("a", spec={"run": 1}))[1]
+    assert call("POST", REPORTS, report("a", spec={"run": 1}))[1]["reason"] == "AlreadyExists"
+    assert call("PUT", f"{REPORTS}/a", report("a", spec={"run": 2}))[0] == 422
+    version = made["metadata"]["resourceVersion"]
+    assert call("PUT", f"{REPORTS}/a", report("a", version, spec={"run": 2}))[0] == 200
+    for path in (f"{REPORTS}/a", f"{REPORTS}/a/status"):
+        assert call("PUT", path, report("a", version, spec={"run": 3}, status={}))[1]["reason"] == "Conflict"
+    assert call("PUT", f"{REPORTS}/b", report("b", version, spec={"run": 3}))[0] == 404
+
+
+def test_a_deletion_with_preconditions_needs_them_met(simulator: KubernetesSimulator, call: Caller) -> None:
+    simulator.serve(*REPORT_KINDS[0])
+    made = call("POST", REPORTS, report("a", spec={"run": 1}))[1]
+    assert call("DELETE", f"{REPORTS}/a", {"preconditions": {"resourceVersion": "1"}})[0] == 409
+    version = made["metadata"]["resourceVersion"]
+    assert call("DELETE", f"{REPORTS}/a", {"preconditions": {"resourceVersion": version}})[0] == 200
+    assert call("GET", f"{REPORTS}/a")[0] == 404
 
 
 def test_long_answers_are_zipped_for_who_asks(simulator: KubernetesSimulator, call: Caller) -> None:
