@@ -8,6 +8,8 @@ below it is still its own.
 import enum
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import discard
 from cvji.jobs.pods import Pod
@@ -49,13 +51,25 @@ class Owners:
     # --- what is known ------------------------------------------------------------------------------
 
     def put(self, job: Job) -> None:
-        """A job object was made or changed."""
+        """A job object was made or changed. One that would close a circle of owners counts as nobody's."""
+        if job.owner and self._is_above(job.uid, job.owner):
+            job = msgspec.structs.replace(job, owner=None)
         old = self._jobs.get(job.uid) or self._deleted.pop(job.uid, None)
         if old is not None and old.owner and old.owner != job.owner:
             self._unlink(old)
         self._jobs[job.uid] = job
         if job.owner:
             self._children.setdefault(job.owner, {})[job.uid] = None
+
+    def _is_above(self, uid: str, below: str) -> bool:
+        """Whether the climb from `below` comes by `uid`."""
+        above: str | None = below
+        for _ in range(MAX_CLIMB):
+            if above is None or above == uid:
+                break
+            found = self._jobs.get(above) or self._deleted.get(above) or self._pods.get(above)
+            above = found.owner if found else None
+        return above == uid
 
     def remove(self, uid: str) -> None:
         """A job object was deleted."""
