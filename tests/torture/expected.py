@@ -1,0 +1,340 @@
+"""A second reading of design 2.4, from facts alone: which runs CloudVision must show, must not, or may; and how.
+
+`Expected` answers for one job. A candidate for a run is a span of fragments i..j: the job held something in each of
+them, and between them nothing. What the text leaves open, and what faults hide, is said in `judge.py`.
+"""
+
+import enum
+from collections.abc import Iterator
+
+import msgspec
+
+from tests.torture.evidence import INFINITY, Evidence, Rules
+from tests.torture.truth import NONE, Macs, Piece, PodLife, Subject
+
+
+class Split(enum.Enum):
+    """Whether the run after a gap is another one than that before it."""
+
+    ALWAYS = "always"
+    MAYBE = "maybe"
+    NEVER = "never"
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """One right way to say that a run ended, and when it was certain to have."""
+
+    at: float
+    state: str
+    earliest: float
+    latest: float
+    cause: str
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """What was last told may be anything between `least` and `most`; nothing yet if `told` is False.
+
+    `since`: when what is held began to differ from it, if it does.
+    """
+
+    least: Macs
+    most: Macs
+    told: bool = True
+    since: float | None = None
+
+
+class Shows(msgspec.Struct, frozen=True):
+    """Between `by` and `until` CloudVision shows RUNNING with exactly this."""
+
+    by: float
+    until: float
+    holds: Macs
+
+
+class Expected:
+    """One job's runs by design 2.4."""
+
+    def __init__(self, subject: Subject, evidence: Evidence, rules: Rules) -> None:
+        self.subject, self.evidence, self.rules = subject, evidence, rules
+        self.fragments = subject.fragments
+
+    # --- where runs begin and end -------------------------------------------------------------------
+
+    def next_begin(self, j: int) -> float:
+        return self.fragments[j + 1].begin if j + 1 < len(self.fragments) else self.evidence.until
+
+    def open(self, j: int) -> bool:
+        """Whether it still holds something when the history is over."""
+        return self.fragments[j].end >= self.evidence.until
+
+    def causes(self, j: int) -> list[Ending]:
+        """Everything between fragments j and j+1 that ends a run, in order."""
+        subject, rules = self.subject, self.rules
+        empty, again = self.fragments[j].end, self.next_begin(j)
+        if self.open(j):
+            return []
+        noticed = self.evidence.noticed(empty) + rules.lag
+        found = [Ending(empty + rules.wait, "CANCELLED", empty - rules.grain, noticed, "empty")]
+        ended = gone = suspended = False
+        asked = empty
+        states = [(max(at, empty), job, number) for at, job, number in subject.states if at < again or at <= empty]
+        first = max((n for n, (at, _, _) in enumerate(states) if at <= empty), default=0)
+        for at, job, number in states[first:]:
+            if job is None:
+                if not gone:
+                    latest = self.evidence.noticed(at) + rules.lag
+                    found.append(Ending(at, "CANCELLED", min(asked, empty) - rules.grain, latest, "gone"))
+                gone = True
+            elif job.end and not ended:
+                ended = True
+                found.append(self.ended(at, job.end.state, job.end.at, number, j))
+            elif job.suspended and not suspended:
+                suspended = True
+                found.append(Ending(at, "CANCELLED", empty - rules.grain, noticed, "suspended"))
+            if job and job.deleting:
+                asked = min(asked, at)
+        return sorted((one for one in found if one.at < again), key=lambda one: one.at)
+
+    def ended(self, at: float, state: str, said: int | None, number: int, j: int) -> Ending:
+        """An end by the object, at the time that it says, or else at the latest finish of its pods, or now."""
+        cause = "end, seen" if number in self.evidence.seen else "end"
+        if said is not None:
+            return Ending(at, state, said, said, cause)
+        finished = [life.pod.finished for life in self.subject.pods if life.pod.finished and life.ended <= at + 1]
+        latest = max(self.evidence.noticed(at) + self.rules.lag, *finished, 0.0)
+        return Ending(at, state, min([at - self.rules.grain, *finished]), latest, cause)
+
+    def split(self, j: int) -> Split:
+        """Whether the fragments before and after a gap are two runs."""
+        rules, evidence = self.rules, self.evidence
+        empty, again = self.fragments[j].end, self.next_begin(j)
+        for cause in self.causes(j):
+            if cause.cause == "gone":
+                return Split.ALWAYS
+            if cause.cause == "empty":
+                if evidence.overlap(empty, again) >= rules.wait + rules.lag:
+                    return Split.ALWAYS
+            elif evidence.overlap(cause.at, self.undone(cause, again)) >= rules.lag:
+                return Split.ALWAYS
+        if self.causes(j) or evidence.noticed(again) + rules.lag >= empty + rules.wait:
+            return Split.MAYBE
+        return Split.NEVER
+
+    def undone(self, cause: Ending, again: float) -> float:
+        """When an object was un-ended or resumed."""
+        stays = (lambda job: job.suspended) if cause.cause == "suspended" else (lambda job: job.end is not None)
+        later = (at for at, job, _ in self.subject.states if at > cause.at and job and not stays(job))
+        return min(again, min(later, default=INFINITY))
+
+    def endings(self, j: int) -> list[Ending]:
+        """Every right way to say how a run that fragment j closes ended; none: it is RUNNING."""
+        causes = self.causes(j)
+        if not causes:
+            if self.open(j) or self.split(j) is Split.NEVER:
+                return []
+            empty = self.fragments[j].end
+            noticed = self.evidence.noticed(empty) + self.rules.lag
+            return [Ending(empty + self.rules.wait, "CANCELLED", empty - self.rules.grain, noticed, "empty")]
+        first = causes[0].at
+        if self.evidence.window(self.fragments[j].end, first + self.rules.lag):
+            return [one for one in causes if one.at <= first + self.rules.lag]
+        certain = [one for one in causes if one.cause == "end, seen"]
+        return [one for one in causes if not (certain and one.cause == "gone" and one.at >= certain[0].at)]
+
+    def closed(self, j: int) -> float:
+        """When the run that fragment j closes is over by a reading that sees everything at once."""
+        causes = self.causes(j)
+        return causes[0].at if causes else self.evidence.until
+
+    # --- its start ----------------------------------------------------------------------------------
+
+    def starts(self, i: int, j: int, before: float | None) -> tuple[set[int], set[int]]:
+        """Right start times: by the job's object, and by pods. `before`: the end told of the run before."""
+        pieces = [piece for n in range(i, j + 1) for piece in self.fragments[n].pieces]
+        own = {piece.job.started for piece in pieces if piece.job.started is not None}
+        kept = {at for at in own if before is None or at >= before}
+        pods = set[int]()
+        mine = [life for life in self.subject.pods if life.ran < pieces[-1].end and life.ended > pieces[0].begin]
+        for piece in pieces:
+            there = [life for life in mine if life.ran <= piece.begin < life.gone]
+            seen = [life for life in mine if life.ran <= piece.begin]
+            for lives in (there, seen):
+                for times in ([life.pod.started for life in lives], [life.pod.ran_from for life in lives]):
+                    pods.add(min((at for at in times if at is not None), default=0))
+        if self.evidence.window(pieces[0].begin, pieces[-1].end) is None:
+            pods |= {at for life in mine for at in (life.pod.started, life.pod.ran_from) if at is not None}
+        if self.subject.master_end is not None:
+            pods |= {int(self.subject.master_end), int(self.subject.since)}
+        return kept, pods
+
+    # --- whether it is told -------------------------------------------------------------------------
+
+    def pieces(self, i: int, j: int) -> list[Piece]:
+        """All of its time from the begin of fragment i to the end of fragment j."""
+        begin, end = self.fragments[i].begin, self.fragments[j].end
+        return [piece for piece in self.subject.pieces if piece.begin >= begin and piece.end <= end]
+
+    def must(self, i: int, j: int) -> bool:
+        """Whether this run is certain to be told."""
+        rules, begin = self.rules, self.fragments[i].begin
+        for piece in self.pieces(i, j):
+            for first, last in self.evidence.live:
+                p0, p1 = max(piece.begin, first), min(piece.end, last)
+                if not piece.macs or piece.job.end or p1 <= p0:
+                    continue
+                due = max(p0, max(begin, first) + rules.wait)
+                if not piece.perhaps:
+                    due = min(due, p0 + rules.stability)
+                safe = last >= self.evidence.until - 1 or last >= due + rules.lag + rules.recorded
+                if p1 >= due + rules.lag and safe:
+                    return True
+        return self.must_at_end(i, j)
+
+    def must_at_end(self, i: int, j: int) -> bool:
+        """Whether its pods show, at its end, that it held something for long enough."""
+        rules, evidence, over = self.rules, self.evidence, self.closed(j)
+        if self.open(j) or not evidence.window(self.fragments[i].begin, over + rules.lag + rules.recorded):
+            return False
+        mine, waiting = self.members(i, j)
+        shown = [life for life in mine if life.gone > over and life.told_until > over]
+        if not shown or len(shown) < len(mine) or waiting:
+            return False
+        says = self.causes(j)[0]
+        ends = [life.ended for life in mine] + [float(life.pod.finished or INFINITY) for life in mine]
+        begins = [life.macs[0][0] for life in mine if life.macs] + [float(life.pod.ran_from or 0) for life in mine]
+        return min(*ends, says.earliest) - max(*begins, self.fragments[i].begin) >= rules.stability + rules.grain
+
+    def never(self, i: int, j: int) -> bool:
+        """Whether this run is certain to be too short to be told."""
+        rules, begin, over = self.rules, self.fragments[i].begin, self.closed(j)
+        if not self.evidence.window(begin, over + rules.stability + rules.lag):
+            return False
+        if over - begin >= rules.wait - rules.lag:
+            return False
+        steady, before = begin, None
+        for piece in self.pieces(i, j):
+            state = (piece.macs, piece.pods)
+            if state != before:
+                steady, before = piece.begin, state
+            if not piece.hindered and piece.end - steady >= rules.stability - rules.lag:
+                return False
+        mine, waiting = self.members(i, j)
+        finishes = [float(life.pod.finished) for life in mine if life.pod.finished]
+        begins = [float(life.pod.ran_from) for life in mine if life.pod.ran_from]
+        says = max((one.latest for one in self.endings(j)), default=over)
+        span = max([over, says, *finishes]) - min([begin, *begins])
+        return span < (rules.wait if any(not life.pod.finished for life in waiting) else rules.stability) - rules.grain
+
+    def members(self, i: int, j: int) -> tuple[list[PodLife], list[PodLife]]:
+        """The pods that ran in a run, and those there at its end that never did."""
+        begin, end, over = self.fragments[i].begin, self.fragments[j].end, self.closed(j)
+        mine = [life for life in self.subject.pods if life.ran < end and life.ended > begin and life.had]
+        waiting = [life for life in self.subject.pods if life.born < end and life.gone >= over and life.ran > over]
+        return mine, waiting
+
+    # --- what it holds ------------------------------------------------------------------------------
+
+    def ever(self, i: int, j: int, nodes: bool) -> Macs:
+        """All that it can be said to have held."""
+        begin, end = self.fragments[i].begin, self.fragments[j].end
+        found = [life for life in self.subject.pods if life.ran < end and life.ended > begin]
+        blind = self.evidence.window(begin, end) is None
+        found += [life for life in self.subject.pods if blind and life.succeeded <= begin < life.gone]
+        return frozenset().union(*({life.pod.node} if nodes else life.had for life in found))
+
+    def counts(self, at: float, begin: float, nodes: bool) -> tuple[Macs, Macs]:
+        """What pods that succeeded in the run that began at `begin` left to it: for certain, and at most."""
+        least, most = set[str](), set[str]()
+        for life in self.subject.pods:
+            if life.succeeded > at or life.succeeded == INFINITY:
+                continue
+            holds = {life.pod.node} if nodes else life.had
+            whole = self.evidence.window(begin, at) is not None
+            if life.succeeded <= begin:
+                if not whole and life.gone > begin:
+                    most |= holds
+                continue
+            most |= holds
+            until = life.gone if nodes else life.told_until
+            window = self.evidence.window(life.succeeded, min(until, at))
+            if until > at or (window and (window[1] >= min(until + self.rules.recorded, at))):
+                least |= holds
+        return frozenset(least), frozenset(most)
+
+    def holdings(self, i: int, j: int, nodes: bool) -> tuple[list[Holding], list[Shows]]:
+        """What may last have been told of it before its end; and what CloudVision is certain to show on the way."""
+        begin, end = self.fragments[i].begin, min(self.fragments[j].end, self.evidence.until)
+        window = self.evidence.window(end, end)
+        if window is None:
+            return [Holding(NONE, self.ever(i, j, nodes))], []
+        first = max(begin, window[0])
+        whole = window[0] <= begin
+        options = [Holding(NONE, NONE, told=False)]
+        if not whole:
+            options.append(Holding(NONE, self.ever(i, j, nodes)))
+        shows: list[Shows] = []
+        for steady, before, piece in self.stretches(i, j, first, nodes):
+            least, most = self.counts(piece.begin, begin, nodes)
+            held = piece.holds(nodes)
+            value = Holding(least | held, most | held)
+            found = {}
+            for option in options:
+                for new, by in self.after(option, value, held, max(steady, first), before, piece, first, begin):
+                    found[new] = max(by, found.get(new, 0.0))
+            options = list(found)
+            if whole and len(options) == 1 and options[0].told and options[0].least == options[0].most == value.least:
+                shows.append(Shows(max(found[options[0]], piece.begin), piece.end, value.least))
+        return options, shows
+
+    def stretches(self, i: int, j: int, first: float, nodes: bool) -> Iterator[tuple[float, float, Piece]]:
+        """Each piece from `first` on, since when what is held is the same, and since when its pods are too."""
+        same = alike = first
+        held: Macs | None = None
+        pods: object = None
+        for piece in self.pieces(i, j):
+            if piece.holds(nodes) != held:
+                held, same = piece.holds(nodes), piece.begin
+            if (held, piece.pods) != pods:
+                pods, alike = (held, piece.pods), piece.begin
+            if piece.end > first:
+                yield same, max(alike, first), piece
+
+    def after(
+        self,
+        option: Holding,
+        value: Holding,
+        held: Macs,
+        steady: float,
+        alike: float,
+        piece: Piece,
+        first: float,
+        begin: float,
+    ) -> Iterator[tuple[Holding, float]]:
+        """What may be told after a piece of time if `option` was before, and when that was certain."""
+        rules = self.rules
+        p0, p1 = max(piece.begin, first), min(piece.end, self.evidence.until)
+        if not held:  # nothing can be told; whether that is a change to wait for is open
+            yield option, p0
+            if option.since is not None:
+                yield Holding(option.least, option.most, option.told), p0
+            return
+        if not option.told:
+            certain = max(p0, first + rules.wait)
+            if not piece.perhaps:
+                certain = min(certain, p0 + rules.stability)
+            earliest = max(p0, begin + rules.wait)
+            if not piece.hindered:
+                earliest = min(earliest, alike + rules.stability)
+        else:
+            if option.least == option.most == value.least == value.most:
+                yield Holding(option.least, option.most), p0
+                return
+            since = option.since if option.since is not None else p0
+            earliest = min(steady + rules.stability, max(p0, since + rules.wait))
+            certain = min(max(steady, p0) + rules.stability, max(p0, since + rules.wait))
+        if p1 >= certain + rules.lag:
+            yield value, certain + rules.lag
+            return
+        if p1 >= earliest - rules.lag:
+            yield value, p1
+        yield (Holding(option.least, option.most, True, since) if option.told else option), p1
