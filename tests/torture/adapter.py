@@ -4,7 +4,7 @@
 program does, and is what `play.py` drives. When the program's own interface changes, this file alone follows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from cvji.nodes.inventory import Nic, NodeState
 from cvji.reporter import WINDOW, NodeApplied, NodeDeleted, NodesListed, Reporter
 from tests.simulator.objects import Object, job, networks, running
 from tests.simulator.objects import ended as ended_status
-from tests.torture.cluster import RAYCLUSTER, VOLCANO, Change, Claim, Job, Node, Pod
+from tests.torture.cluster import RAYCLUSTER, VOLCANO, Claim, Job, Node, Pod
 
 REGISTRY = Registry()
 ROWS = {kind.key: kind for kind in REGISTRY}
@@ -41,7 +41,7 @@ def wire_job(found: Job, uid_of: Mapping[str, str] | None = None) -> Object:
     meta = obj["metadata"]
     meta |= {"uid": found.uid, "creationTimestamp": stamp(found.created)}
     if found.deleting:
-        meta["deletionTimestamp"] = stamp(found.created)
+        meta["deletionTimestamp"] = stamp(found.deleting)
     if found.kind[0] == "kubeflow.org":
         obj["spec"] = {"runPolicy": {"suspend": found.suspended}}
     elif found.suspended:
@@ -77,7 +77,7 @@ def wire_pod(found: Pod, uid_of: Mapping[str, str] | None = None) -> Object:
         "labels": {},
     }
     if found.deleting:
-        meta["deletionTimestamp"] = stamp(found.created)
+        meta["deletionTimestamp"] = stamp(found.deleting + 30)  # with the grace it has
     if found.macs:
         meta["annotations"]["k8s.v1.cni.cncf.io/network-status"] = networks(*found.macs)
     if found.place and group == "kubeflow.org":
@@ -136,8 +136,8 @@ def read(kind: str, found: Any) -> Any:
             return NodeState(found.uid, found.uid, "cloudvision", (Nic("e0", found.mac, ()),), ())
 
 
-class Reader:
-    """Reads each version of an object once, however many processes see it."""
+class Driver:
+    """Makes processes of the program, and reads each version of an object once, however many of them see it."""
 
     def __init__(self) -> None:
         self.known: dict[int, Any] = {}  # by identity: the log keeps every version alive
@@ -150,8 +150,8 @@ class Reader:
             return NodeDeleted(understood) if gone else NodeApplied(understood)
         return Deleted(understood) if gone else Applied(understood)
 
-    def of(self, change: Change) -> Any:
-        return self.event(change.kind, change.object, change.gone)
+    def program(self, *, nodes: bool, narrow: bool, jitter: Callable[[], float]) -> "Program":
+        return Program(nodes=nodes, narrow=narrow, jitter=jitter)
 
 
 class Write(msgspec.Struct):
@@ -165,7 +165,7 @@ class Write(msgspec.Struct):
 class Program:
     """One process's decisions and its outbox, without its threads. Times are seconds since the epoch."""
 
-    def __init__(self, *, nodes: bool, narrow: bool, jitter: Any) -> None:
+    def __init__(self, *, nodes: bool, narrow: bool, jitter: Callable[[], float]) -> None:
         """`nodes`: JOBCONFIG_MODE is node. `narrow`: of what is over, one at a time is on its way."""
         policy = Policy(mode=Mode.NODE if nodes else Mode.INTERFACE)
         self.reporter = Reporter(policy, "lab", durable=True, window=1 if narrow else WINDOW)

@@ -44,7 +44,7 @@ class Job(msgspec.Struct, frozen=True):
     started: int | None
     end: End | None = None
     suspended: bool = False
-    deleting: bool = False
+    deleting: int | None = None  # since when
 
 
 class Pod(msgspec.Struct, frozen=True):
@@ -60,7 +60,7 @@ class Pod(msgspec.Struct, frozen=True):
     node: str
     created: int
     phase: str = "Pending"
-    deleting: bool = False
+    deleting: int | None = None
     started: int | None = None
     ran_from: int | None = None
     finished: int | None = None
@@ -144,8 +144,7 @@ class Cluster:
     def due(self, now: float) -> Iterator[tuple[str, str]]:
         """What was planned for by now, in order."""
         while self.plans and self.plans[0][0] <= now:
-            _, _, deed, about = heapq.heappop(self.plans)
-            self.now = now
+            self.now, _, deed, about = heapq.heappop(self.plans)
             yield deed, about
         self.now = now
 
@@ -214,7 +213,8 @@ class Cluster:
     def publish(self, name: str) -> None:
         """A claim's driver says which NICs it gave, if its pod still runs."""
         pod: Pod | None = self.objects["pods"].get(name)
-        if name in self.objects["claims"] and name in self.unpublished and pod and pod.phase == "Running":
+        runs = pod is not None and pod.phase == "Running" and not pod.deleting
+        if runs and name in self.objects["claims"] and name in self.unpublished:
             self.put("claims", Claim(name, self.unpublished.pop(name)))
 
     def release(self, name: str) -> None:
@@ -254,7 +254,7 @@ class Cluster:
         if pod.phase != "Running":
             self.remove_pod(pod.uid)
             return
-        self.put("pods", msgspec.structs.replace(pod, deleting=True))
+        self.put("pods", msgspec.structs.replace(pod, deleting=self.stamp()))
         stuck = self.rng.random() < 0.08
         self.plan(self.rng.uniform(20, 150) if stuck else self.rng.uniform(0, 8), "kill" if stuck else "stop", pod.uid)
 

@@ -222,7 +222,7 @@ class World(Cluster):
         if self.rng.random() < 0.5:
             self.remove_job(uid)
             return
-        self.change_job(uid, deleting=True)
+        self.change_job(uid, deleting=self.stamp())
         for pod in self.pods_of(uid):
             self.delete_pod(pod)
         self.plan(9.0, "drop", uid)

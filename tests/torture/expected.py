@@ -77,9 +77,9 @@ class Expected:
         found = [Ending(empty + rules.wait, "CANCELLED", empty - rules.grain, noticed, "empty")]
         ended = gone = suspended = False
         asked = empty
-        states = [(max(at, empty), job, number) for at, job, number in subject.states if at < again or at <= empty]
-        first = max((n for n, (at, _, _) in enumerate(states) if at <= empty), default=0)
-        for at, job, number in states[first:]:
+        before = [one for one in subject.states if one[0] < empty][-1:]
+        for since, job, number in [*before, *(one for one in subject.states if empty <= one[0] < again)]:
+            at = max(since, empty)
             if job is None:
                 if not gone:
                     latest = self.evidence.noticed(at) + rules.lag
@@ -135,11 +135,12 @@ class Expected:
             empty = self.fragments[j].end
             noticed = self.evidence.noticed(empty) + self.rules.lag
             return [Ending(empty + self.rules.wait, "CANCELLED", empty - self.rules.grain, noticed, "empty")]
+        certain = [one for one in causes if one.cause == "end, seen"]
+        causes = [one for one in causes if not (certain and one.cause == "gone" and one.at >= certain[0].at)]
         first = causes[0].at
         if self.evidence.window(self.fragments[j].end, first + self.rules.lag):
             return [one for one in causes if one.at <= first + self.rules.lag]
-        certain = [one for one in causes if one.cause == "end, seen"]
-        return [one for one in causes if not (certain and one.cause == "gone" and one.at >= certain[0].at)]
+        return causes
 
     def closed(self, j: int) -> float:
         """When the run that fragment j closes is over by a reading that sees everything at once."""
@@ -155,9 +156,9 @@ class Expected:
         kept = {at for at in own if before is None or at >= before}
         pods = set[int]()
         mine = [life for life in self.subject.pods if life.ran < pieces[-1].end and life.ended > pieces[0].begin]
-        for piece in pieces:
-            there = [life for life in mine if life.ran <= piece.begin < life.gone]
-            seen = [life for life in mine if life.ran <= piece.begin]
+        for moment in [*(piece.begin for piece in pieces), pieces[-1].end]:
+            there = [life for life in mine if life.ran <= moment < life.gone]
+            seen = [life for life in mine if life.ran <= moment]
             for lives in (there, seen):
                 for times in ([life.pod.started for life in lives], [life.pod.ran_from for life in lives]):
                     pods.add(min((at for at in times if at is not None), default=0))
@@ -218,19 +219,20 @@ class Expected:
                 steady, before = piece.begin, state
             if not piece.hindered and piece.end - steady >= rules.stability - rules.lag:
                 return False
-        mine, waiting = self.members(i, j)
+        mine, waiting = self.members(i, j, sure=True)
         finishes = [float(life.pod.finished) for life in mine if life.pod.finished]
         begins = [float(life.pod.ran_from) for life in mine if life.pod.ran_from]
         says = max((one.latest for one in self.endings(j)), default=over)
         span = max([over, says, *finishes]) - min([begin, *begins])
         return span < (rules.wait if any(not life.pod.finished for life in waiting) else rules.stability) - rules.grain
 
-    def members(self, i: int, j: int) -> tuple[list[PodLife], list[PodLife]]:
-        """The pods that ran in a run, and those there at its end that never did."""
+    def members(self, i: int, j: int, *, sure: bool = False) -> tuple[list[PodLife], list[PodLife]]:
+        """The pods that ran in a run, and those that never did: there at its end for certain (`sure`), or in it at all."""
         begin, end, over = self.fragments[i].begin, self.fragments[j].end, self.closed(j)
-        mine = [life for life in self.subject.pods if life.ran < end and life.ended > begin and life.had]
-        waiting = [life for life in self.subject.pods if life.born < end and life.gone >= over and life.ran > over]
-        return mine, waiting
+        mine = [life for life in self.subject.pods if life.ran < end and life.ended > begin]
+        since = over + self.rules.lag if sure else begin
+        there = (life for life in self.subject.pods if life.born < end and life.gone > since)
+        return mine, [life for life in there if life.ran > over]
 
     # --- what it holds ------------------------------------------------------------------------------
 
@@ -255,6 +257,7 @@ class Expected:
                     most |= holds
                 continue
             most |= holds
+            holds = {life.pod.node} if nodes else life.surely
             until = life.gone if nodes else life.told_until
             window = self.evidence.window(life.succeeded, min(until, at))
             if until > at or (window and (window[1] >= min(until + self.rules.recorded, at))):

@@ -115,10 +115,10 @@ class JobJudge:
             choices = []
             for last in range(first, len(fragments)):
                 if last == len(fragments) - 1 or splits[last] is not Split.NEVER:
-                    untold = (self.missing(first, last),) if expected.must(first, last) else ()
-                    choices.append(untold + best(run, last + 1))
                     if run < len(self.runs):
                         choices.append(self.compare(run, first, last) + best(run + 1, last + 1))
+                    untold = (self.missing(first, last),) if expected.must(first, last) else ()
+                    choices.append(untold + best(run, last + 1))
                 if last < len(splits) and splits[last] is Split.ALWAYS:
                     break
             return min(choices, key=len)
@@ -149,7 +149,9 @@ class JobJudge:
         own, pods = self.expected.starts(first, last, before)
         right: set[float] = {float(at) for at in own}
         blind = self.evidence.window(self.subject.fragments[first].begin, self.subject.fragments[last].end) is None
-        if not own or untold or blind:
+        pieces = self.expected.pieces(first, last)
+        changed = any(piece.job.started not in own for piece in pieces)  # taken away by a suspension, set by its end
+        if not own or untold or blind or changed:
             right |= {max(at, before or 0) for at in pods} | set(pods)
         if entry.start in right:
             return []

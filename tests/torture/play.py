@@ -12,7 +12,7 @@ import msgspec
 
 from cvji.cloudvision.client import Answer, Verdict
 from cvji.cloudvision.outbox import Parcel
-from tests.torture.adapter import Program, Reader, Write
+from tests.torture.adapter import Driver, Write
 from tests.torture.cluster import KINDS, START, Options
 from tests.torture.deeds import World
 from tests.torture.judge import Evidence, Rules, judge
@@ -41,7 +41,7 @@ class Process:
     def __init__(self, history: "History") -> None:
         self.history = history
         self.number = history.count
-        self.program = Program(nodes=history.nodes, narrow=history.faults.narrow, jitter=history.rng.random)
+        self.program = history.driver.program(nodes=history.nodes, narrow=history.faults.narrow, jitter=history.rng.random)
         self.known: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
         self.read: dict[str, int] = dict.fromkeys(KINDS, -1)  # place in the log, -1: to be listed
         self.deaf_until = 0.0  # its open watches are silent until then; a new list is not
@@ -61,9 +61,9 @@ class Process:
             new = [obj for uid, obj in cluster.objects[kind].items() if self.known[kind].get(uid) is not obj]
             gone = [obj for uid, obj in self.known[kind].items() if uid not in cluster.objects[kind]]
             for obj in new:
-                self.program.apply(history.reader.event(kind, obj, False), at)
+                self.program.apply(history.driver.event(kind, obj, False), at)
             for obj in gone:
-                self.program.apply(history.reader.event(kind, obj, True), at)
+                self.program.apply(history.driver.event(kind, obj, True), at)
             self.known[kind] = dict(cluster.objects[kind])
             self.program.listed(kind, at)
             if kind == "jobs":
@@ -74,7 +74,7 @@ class Process:
                 change = cluster.log[number]
                 if change.kind != kind:
                     continue
-                self.program.apply(history.reader.of(change), at)
+                self.program.apply(history.driver.event(kind, change.object, change.gone), at)
                 if change.gone:
                     self.known[kind].pop(change.uid, None)
                 else:
@@ -136,12 +136,13 @@ class History:
         options: Options = Options(),  # noqa: B008  frozen
         faults: Faults = Faults(),  # noqa: B008
         rules: Rules = Rules(),  # noqa: B008
+        driver: Any = None,
     ) -> None:
         self.seed, self.busy, self.faults, self.rules = seed, busy, faults, rules
+        self.driver = driver or Driver()
         self.rng = random.Random(seed)
         self.cluster = World(self.rng, options, self.clock)
         self.cluster.begin()
-        self.reader = Reader()
         self.shown = Shown()
         self.records: dict[str, bytes] = {}
         self.owner = -1

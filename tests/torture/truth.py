@@ -28,6 +28,7 @@ class PodLife(msgspec.Struct, eq=False):
     succeeded: float = INFINITY  # by itself: nobody had asked for its deletion
     gone: float = INFINITY
     had: Macs = NONE  # all that it ever held
+    surely: Macs = NONE  # without what was published in the moment of its end
     told_until: float = INFINITY  # until when an object says what it held
 
     def state(self, at: float) -> tuple[str, bool]:
@@ -96,7 +97,9 @@ def read_log(log: Sequence[Change], rules: Rules, until: float) -> list[Subject]
         elif change.kind == "claims":
             read_claim(lives, change)
     for life in lives.values():
-        life.had = frozenset().union(*(macs for since, macs in life.macs if since < life.ended and life.ran < INFINITY))
+        if life.ran < INFINITY:
+            life.had = frozenset().union(*(macs for since, macs in life.macs if since <= life.ended))
+            life.surely = frozenset().union(*(macs for since, macs in life.macs if since <= life.ended - rules.lag))
     by_owner: dict[str, list[PodLife]] = {}
     for life in lives.values():
         by_owner.setdefault(life.pod.owner, []).append(life)
@@ -122,7 +125,7 @@ def read_pod(lives: dict[str, PodLife], change: Change, number: int) -> None:
     life = lives.get(pod.uid)
     if life is None:
         life = lives[pod.uid] = PodLife(pod, change.at, number, [], [])
-    was_deleting = life.pod.deleting
+    was_deleting = life.pod.deleting is not None
     life.pod = pod
     if change.gone:
         life.gone = change.at
@@ -135,7 +138,7 @@ def read_pod(lives: dict[str, PodLife], change: Change, number: int) -> None:
         life.ended = min(life.ended, change.at)
         if pod.phase == "Succeeded" and not was_deleting:
             life.succeeded = min(life.succeeded, change.at)
-    life.states.append((change.at, pod.phase, pod.deleting))
+    life.states.append((change.at, pod.phase, pod.deleting is not None))
     if pod.macs:
         life.macs.append((change.at, frozenset(pod.macs)))
 
