@@ -276,11 +276,9 @@ class Expected:
         if not whole:
             options.append(Holding(NONE, self.ever(i, j, nodes)))
         shows: list[Shows] = []
-        for steady, before, piece in self.stretches(i, j, first, nodes):
-            least, most = self.counts(piece.begin, begin, nodes)
+        for steady, before, piece, value in self.stretches(i, j, first, nodes):
+            found: dict[Holding, float] = {}
             held = piece.holds(nodes)
-            value = Holding(least | held, most | held)
-            found = {}
             for option in options:
                 for new, by in self.after(option, value, held, max(steady, first), before, piece, first, begin):
                     found[new] = max(by, found.get(new, 0.0))
@@ -289,18 +287,22 @@ class Expected:
                 shows.append(Shows(max(found[options[0]], piece.begin), piece.end, value.least))
         return options, shows
 
-    def stretches(self, i: int, j: int, first: float, nodes: bool) -> Iterator[tuple[float, float, Piece]]:
-        """Each piece from `first` on, since when what is held is the same, and since when its pods are too."""
+    def stretches(self, i: int, j: int, first: float, nodes: bool) -> Iterator[tuple[float, float, Piece, Holding]]:
+        """Each piece from `first` on, what counts then, since when that is so, and since when for the same pods."""
+        begin = self.fragments[i].begin
         same = alike = first
-        held: Macs | None = None
-        pods: object = None
+        value: Holding | None = None
+        state: object = None
         for piece in self.pieces(i, j):
-            if piece.holds(nodes) != held:
-                held, same = piece.holds(nodes), piece.begin
-            if (held, piece.pods) != pods:
-                pods, alike = (held, piece.pods), piece.begin
+            held = piece.holds(nodes)
+            least, most = self.counts(piece.begin, begin, nodes) if held else (NONE, NONE)
+            now = Holding(least | held, most | held)
+            if now != value:
+                value, same = now, piece.begin
+            if (now, piece.pods) != state:
+                state, alike = (now, piece.pods), piece.begin
             if piece.end > first:
-                yield same, max(alike, first), piece
+                yield same, max(alike, first), piece, now
 
     def after(
         self,

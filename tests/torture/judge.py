@@ -138,7 +138,7 @@ class JobJudge:
             wrong.append("was too short to be told")
         before = self.runs[run - 1][1][-1].end if run else None
         wrong += self.compare_start(entry, first, last, before, untold=first > run)
-        wrong += self.compare_end(entry, first, last)
+        wrong += self.compare_end(entries, first, last)
         wrong += self.compare_holds(entries, first, last)
         if self.undisturbed:
             wrong += self.compare_course(entries, first, last)
@@ -157,17 +157,21 @@ class JobJudge:
             return []
         return [f"starts at {entry.start:.1f}, not {sorted(right)}"]
 
-    def compare_end(self, entry: Entry, first: int, last: int) -> list[str]:
+    def compare_end(self, entries: list[Entry], first: int, last: int) -> list[str]:
+        entry = entries[-1]
         endings = self.expected.endings(last)
         if not endings or entry.state == "RUNNING":
             ok = not endings and entry.state == "RUNNING"
             return [] if ok else [f"is {entry.state}, not {[one.state for one in endings] or 'RUNNING'}"]
+        told = next(one.at for one in entries if one.state != "RUNNING")
+        seen = self.evidence.window(self.subject.fragments[last].end, told) is not None
         mine, _ = self.expected.members(first, last)
         finished = {life.pod.finished for life in mine if life.pod.finished}
         for one in endings:
             if one.state != entry.state or entry.end is None:
                 continue
-            if one.earliest <= entry.end <= one.latest or (entry.end == entry.start and one.latest <= entry.start):
+            latest = one.latest if seen or one.earliest == one.latest else max(one.latest, told)
+            if one.earliest <= entry.end <= latest or (entry.end == entry.start and one.latest <= entry.start):
                 return []
             if one.cause in ("empty", "suspended", "gone") and entry.end in finished:
                 return []

@@ -194,6 +194,7 @@ class Reference:
             self.close(run, job, end, pods, counts | (held if job else set()), now)
         elif not held:
             watch.empty = now if watch.empty is None else watch.empty
+            watch.held = watch.state = None
             if (job and job.suspended) or now - watch.empty >= WAIT:
                 self.close(run, job, End("CANCELLED", int(watch.empty)), pods, counts, now)
         elif job:
