@@ -260,7 +260,11 @@ class Expected:
             holds = {life.pod.node} if nodes else life.surely
             until = life.gone if nodes else life.told_until
             window = self.evidence.window(life.succeeded, min(until, at))
-            if until > at or (window and (window[1] >= min(until + self.rules.recorded, at))):
+            if not whole and self.subject.master_end is not None:
+                continue
+            published = max((since for since, _ in life.macs), default=life.ran)
+            known = self.evidence.overlap(published, at) > 0 and until > self.evidence.noticed(at)
+            if known or (window and (window[1] >= min(until + self.rules.recorded, at))):
                 least |= holds
         return frozenset(least), frozenset(most)
 

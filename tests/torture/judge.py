@@ -255,10 +255,10 @@ class JobJudge:
         return None if found >= self.evidence.until else found
 
     def over(self, at: float) -> float:
-        """The end of the run in which something happened."""
+        """When the run in which something happened is over for certain."""
         for j in range(len(self.subject.fragments)):
-            split = self.expected.split(j) if j + 1 < len(self.subject.fragments) else Split.ALWAYS
-            if self.subject.fragments[j].end >= at and split is not Split.NEVER:
+            last = j + 1 == len(self.subject.fragments)
+            if self.subject.fragments[j].end >= at and (last or self.expected.split(j) is Split.ALWAYS):
                 return max(self.expected.closed(j), at)
         return at
 

@@ -33,6 +33,7 @@ class Run(msgspec.Struct):
     nodes: bool = False
     kept: list[str] = []  # left by pods that succeeded and are gone
     pods: list[str] = []  # that were seen to run in it
+    old: list[str] = []  # that ran in one before it
     delivered: bool = False
 
 
@@ -70,6 +71,7 @@ class Reference:
         self.ends: dict[str, End] = {}  # said by the last state of objects that are gone
         self.jobs: dict[str, Job] = {}  # as they last were
         self.over: set[str] = set()  # jobs whose end has been decided on
+        self.before: dict[str, list[str]] = {}  # by job, the pods of its runs so far
         self.ended_at: dict[str, float] = {}
         self.runs: dict[str, Run] = {}  # by job: the one that is open, told or not
         self.told: dict[str, Run] = {}  # by id
@@ -179,13 +181,18 @@ class Reference:
                 return
             if not held and not job.end:
                 return
-            run = self.runs[uid] = Run(uid, began=now)
-            if job.end:  # it was over before anybody looked: all of it was one run
-                run.pods = [pod.uid for pod in pods if pod.ran_from]
+            last = max((other.end or 0 for other in self.told.values() if other.uid == uid), default=0)
+            before = self.before.pop(uid, [])
+            done = [pod for pod in pods if pod.finished is not None]
+            if job.owner:  # part of another job until START_MAX_WAIT after that one's end
+                master = self.objects["jobs"].get(job.owner)
+                last = int(now if master is None or master.end is None else (master.end.at or now) + WAIT)
+            old = [pod.uid for pod in done if pod.uid in before or (pod.finished or 0) <= last]
+            run = self.runs[uid] = Run(uid, began=now, old=old)
             self.watches[uid] = Watch()
             self.left.pop(uid, None)
         watch = self.watches.setdefault(uid, Watch())
-        new = [pod.uid for pod in pods if pod.phase == "Running" and pod.uid not in run.pods]
+        new = [pod.uid for pod in pods if pod.ran_from and pod.uid not in run.pods and pod.uid not in run.old]
         if new:
             run.pods += new
         done = [pod for pod in pods if self.succeeded(pod) and pod.uid in run.pods]
@@ -250,6 +257,7 @@ class Reference:
         """It is over: tell that, if it was told before or was long enough."""
         uid = run.uid
         self.over.add(uid)
+        self.before[uid] = [*run.pods, *run.old]
         self.runs.pop(uid, None)
         self.watches.pop(uid, None)
         self.left.pop(uid, None)
