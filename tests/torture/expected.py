@@ -116,7 +116,9 @@ class Expected:
                     return Split.ALWAYS
             elif evidence.overlap(cause.at, self.undone(cause, again)) >= rules.lag:
                 return Split.ALWAYS
-        if self.causes(j) or evidence.noticed(again) + rules.lag >= empty + rules.wait:
+        blind = evidence.window(empty, again + rules.lag) is None
+        paused = any(job and job.suspended for at, job, _ in self.subject.states if at <= again)
+        if self.causes(j) or (blind and paused) or evidence.noticed(again) + rules.lag >= empty + rules.wait:
             return Split.MAYBE
         return Split.NEVER
 
@@ -163,7 +165,7 @@ class Expected:
                 for times in ([life.pod.started for life in lives], [life.pod.ran_from for life in lives]):
                     pods.add(min((at for at in times if at is not None), default=0))
         if self.evidence.window(pieces[0].begin, pieces[-1].end) is None:
-            pods |= {at for life in mine for at in (life.pod.started, life.pod.ran_from) if at is not None}
+            pods |= {at for life in self.subject.pods for at in (life.pod.started, life.pod.ran_from) if at is not None}
         if self.subject.master_end is not None:
             pods |= {int(self.subject.master_end), int(self.subject.since)}
         return kept, pods
@@ -299,7 +301,7 @@ class Expected:
         state: object = None
         for piece in self.pieces(i, j):
             held = piece.holds(nodes)
-            least, most = self.counts(piece.begin, begin, nodes) if held else (NONE, NONE)
+            least, most = self.counts(max(piece.begin, first), begin, nodes) if held else (NONE, NONE)
             now = Holding(least | held, most | held)
             if now != value:
                 value, same = now, piece.begin

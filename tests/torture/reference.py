@@ -154,7 +154,10 @@ class Reference:
 
     def on_its_own(self, cluster: Job) -> bool:
         """Whether what owned it ended START_MAX_WAIT ago."""
-        return self.now_ - self.ended_at.get(cluster.owner or "", float("inf")) >= WAIT
+        owner = cluster.owner or ""
+        if owner not in self.objects["jobs"]:  # its deletion takes this along, before long
+            self.ended_at.setdefault(owner, self.now_)
+        return self.now_ - self.ended_at.get(owner, float("inf")) >= WAIT
 
     def succeeded(self, pod: Pod) -> bool:
         return pod.phase == "Succeeded" and pod.uid not in self.asked and not pod.deleting
@@ -168,7 +171,7 @@ class Reference:
         self.now_ = now
         job: Job | None = self.objects["jobs"].get(uid)
         if job and job.end:
-            self.ended_at.setdefault(uid, now)
+            self.ended_at.setdefault(uid, min(now, job.end.at or now))
         elif job:
             self.ended_at.pop(uid, None)
             self.over.discard(uid)
@@ -180,6 +183,7 @@ class Reference:
             if job is None or (job.end and (uid in self.over or self.told_before(uid))) or (job.kind == RAYCLUSTER and not self.alone(job)):
                 return
             if not held and not job.end:
+                self.before.setdefault(uid, []).extend(pod.uid for pod in pods if pod.finished is not None)
                 return
             last = max((other.end or 0 for other in self.told.values() if other.uid == uid), default=0)
             before = self.before.pop(uid, [])
