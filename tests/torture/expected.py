@@ -179,7 +179,12 @@ class Expected:
 
     def must(self, i: int, j: int) -> bool:
         """Whether this run is certain to be told."""
+        return self.told_by(i, j) < INFINITY or self.must_at_end(i, j)
+
+    def told_by(self, i: int, j: int) -> float:
+        """When it is certain to have been told as running, and recorded; never, if it is not."""
         rules, begin = self.rules, self.fragments[i].begin
+        found = INFINITY
         for piece in self.pieces(i, j):
             for first, last in self.evidence.live:
                 p0, p1 = max(piece.begin, first), min(piece.end, last)
@@ -190,8 +195,8 @@ class Expected:
                     due = min(due, p0 + rules.stability)
                 safe = last >= self.evidence.until - 1 or last >= due + rules.lag + rules.recorded
                 if p1 >= due + rules.lag and safe:
-                    return True
-        return self.must_at_end(i, j)
+                    found = min(found, due + rules.lag + rules.recorded)
+        return found
 
     def must_at_end(self, i: int, j: int) -> bool:
         """Whether its pods show, at its end, that it held something for long enough."""
@@ -246,8 +251,9 @@ class Expected:
         found += [life for life in self.subject.pods if blind and life.succeeded <= begin < life.gone]
         return frozenset().union(*({life.pod.node} if nodes else life.had for life in found))
 
-    def counts(self, at: float, begin: float, nodes: bool) -> tuple[Macs, Macs]:
-        """What pods that succeeded in the run that began at `begin` left to it: for certain, and at most."""
+    def counts(self, at: float, i: int, j: int, nodes: bool) -> tuple[Macs, Macs]:
+        """What pods that succeeded in the run left to it by `at`: for certain, and at most."""
+        begin, told = self.fragments[i].begin, self.told_by(i, j)
         least, most = set[str](), set[str]()
         for life in self.subject.pods:
             if life.succeeded > at or life.succeeded == INFINITY:
@@ -261,12 +267,14 @@ class Expected:
             most |= holds
             holds = {life.pod.node} if nodes else life.surely
             until = life.gone if nodes else life.told_until
-            window = self.evidence.window(life.succeeded, min(until, at))
+            here = self.evidence.window(life.succeeded, at)
+            window = self.evidence.window(life.succeeded, until)
+            recorded = window and window[1] >= max(until + self.rules.recorded, told)
             if not whole and self.subject.master_end is not None:
                 continue
             published = max((since for since, _ in life.macs), default=life.ran)
             known = self.evidence.overlap(published, at) > 0 and until > self.evidence.noticed(at)
-            if known or (window and (window[1] >= min(until + self.rules.recorded, at))):
+            if known or here or recorded:
                 least |= holds
         return frozenset(least), frozenset(most)
 
@@ -301,7 +309,7 @@ class Expected:
         state: object = None
         for piece in self.pieces(i, j):
             held = piece.holds(nodes)
-            least, most = self.counts(max(piece.begin, first), begin, nodes) if held else (NONE, NONE)
+            least, most = self.counts(max(piece.begin, first), i, j, nodes) if held else (NONE, NONE)
             now = Holding(least | held, most | held)
             if now != value:
                 value, same = now, piece.begin

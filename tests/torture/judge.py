@@ -152,6 +152,7 @@ class JobJudge:
         pieces = self.expected.pieces(first, last)
         changed = any(piece.job.started not in own for piece in pieces)  # taken away by a suspension, set by its end
         if not own or untold or blind or changed:
+            right |= {float(job.started) for _, job, _ in self.subject.states if blind and job and job.started}
             right |= {max(at, before or 0) for at in pods} | set(pods)
         if entry.start in right:
             return []
@@ -191,10 +192,10 @@ class JobJudge:
         if nodes and entry.at < changed or not nodes and entry.state == "RUNNING" and changed < self.evidence.until:
             return [f"is by {'nodes' if nodes else 'NICs'} in the other JOBCONFIG_MODE"]
         holds = entry.nodes if nodes else entry.macs
-        begin, end = self.subject.fragments[first].begin, self.subject.fragments[last].end
+        end = self.subject.fragments[last].end
         options, _ = expected.holdings(first, last, nodes)
         if expected.endings(last):
-            least, most = expected.counts(min(over, end + self.rules.wait), begin, nodes)
+            least, most = expected.counts(min(over, end + self.rules.wait), first, last, nodes)
             ever = expected.ever(first, last, nodes)
             running = frozenset().union(*(piece.holds(nodes) for piece in self.at_end(first, last)))
             options = [

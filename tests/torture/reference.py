@@ -71,6 +71,7 @@ class Reference:
         self.ends: dict[str, End] = {}  # said by the last state of objects that are gone
         self.jobs: dict[str, Job] = {}  # as they last were
         self.over: set[str] = set()  # jobs whose end has been decided on
+        self.seen_to_end: set[str] = set()  # pods, while this process led
         self.before: dict[str, list[str]] = {}  # by job, the pods of its runs so far
         self.ended_at: dict[str, float] = {}
         self.runs: dict[str, Run] = {}  # by job: the one that is open, told or not
@@ -90,6 +91,9 @@ class Reference:
             if found.phase in ("Pending", "Running") and found.deleting:
                 self.asked.add(found.uid)
             self.order.setdefault(found.uid, len(self.order))
+            known: Pod | None = self.objects["pods"].get(found.uid)
+            if self.leading and known and known.finished is None and found.finished is not None:
+                self.seen_to_end.add(found.uid)
         if gone:
             if kind == "jobs" and found.end:
                 self.ends[found.uid] = found.end
@@ -183,7 +187,7 @@ class Reference:
             if job is None or (job.end and (uid in self.over or self.told_before(uid))) or (job.kind == RAYCLUSTER and not self.alone(job)):
                 return
             if not held and not job.end:
-                self.before.setdefault(uid, []).extend(pod.uid for pod in pods if pod.finished is not None)
+                self.before.setdefault(uid, []).extend(pod.uid for pod in pods if pod.uid in self.seen_to_end)
                 return
             last = max((other.end or 0 for other in self.told.values() if other.uid == uid), default=0)
             before = self.before.pop(uid, [])
