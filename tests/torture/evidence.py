@@ -74,6 +74,14 @@ class Evidence:
         """The longest such part, in seconds."""
         return max((last - first for first, last in self.overlaps(begin, end)), default=0.0)
 
+    def recorded(self, begin: float, end: float, rules: Rules) -> bool:
+        """Whether a leader saw for long enough what was so between these, and lived to record it."""
+        return any(
+            min(last, end) - max(first, begin) >= rules.lag
+            and last >= min(max(first, begin) + rules.lag + rules.recorded, self.until - 1.0)
+            for first, last in self.live
+        )
+
     def noticed(self, at: float) -> float:
         """When a leader first sees what is so from `at` on."""
         return min((max(first, at) for first, last in self.live if last >= at), default=INFINITY)

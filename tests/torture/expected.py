@@ -112,9 +112,10 @@ class Expected:
             if cause.cause == "gone":
                 return Split.ALWAYS
             if cause.cause == "empty":
-                if evidence.overlap(empty, again) >= rules.wait + rules.lag:
+                since = (max(first, empty) + rules.wait for first, last in evidence.live if last > empty)
+                if any(evidence.window(at - rules.wait, at) and evidence.recorded(at, again, rules) for at in since):
                     return Split.ALWAYS
-            elif evidence.overlap(cause.at, self.undone(cause, again)) >= rules.lag:
+            elif evidence.recorded(cause.at, self.undone(cause, again), rules):
                 return Split.ALWAYS
         blind = evidence.window(empty, again + rules.lag) is None
         paused = any(job and job.suspended for at, job, _ in self.subject.states if at <= again)
@@ -140,7 +141,8 @@ class Expected:
         certain = [one for one in causes if one.cause == "end, seen"]
         causes = [one for one in causes if not (certain and one.cause == "gone" and one.at >= certain[0].at)]
         first = causes[0].at
-        if self.evidence.window(self.fragments[j].end, first + self.rules.lag):
+        whole = self.evidence.window(self.fragments[j].end, first + self.rules.lag + self.rules.recorded)
+        if whole and causes[0].cause != "end":
             return [one for one in causes if one.at <= first + self.rules.lag]
         return causes
 
@@ -158,10 +160,11 @@ class Expected:
         kept = {at for at in own if before is None or at >= before}
         pods = set[int]()
         mine = [life for life in self.subject.pods if life.ran < pieces[-1].end and life.ended > pieces[0].begin]
+        more = [*mine, *self.leftovers(pieces[0].begin)]
         for moment in [*(piece.begin for piece in pieces), pieces[-1].end]:
             there = [life for life in mine if life.ran <= moment < life.gone]
             seen = [life for life in mine if life.ran <= moment]
-            for lives in (there, seen):
+            for lives in (there, seen, [life for life in more if life.ran <= moment < life.gone]):
                 for times in ([life.pod.started for life in lives], [life.pod.ran_from for life in lives]):
                     pods.add(min((at for at in times if at is not None), default=0))
         if self.evidence.window(pieces[0].begin, pieces[-1].end) is None:
@@ -247,9 +250,13 @@ class Expected:
         """All that it can be said to have held."""
         begin, end = self.fragments[i].begin, self.fragments[j].end
         found = [life for life in self.subject.pods if life.ran < end and life.ended > begin]
-        blind = self.evidence.window(begin, end) is None
-        found += [life for life in self.subject.pods if blind and life.succeeded <= begin < life.gone]
+        found += self.leftovers(begin)
         return frozenset().union(*({life.pod.node} if nodes else life.had for life in found))
+
+    def leftovers(self, begin: float) -> list[PodLife]:
+        """Pods of an earlier run that a leader who did not see them end may take for a part of this one."""
+        unseen = (life for life in self.subject.pods if life.ended <= begin < life.gone and life.ran < INFINITY)
+        return [life for life in unseen if not self.evidence.window(life.ended, begin)]
 
     def counts(self, at: float, i: int, j: int, nodes: bool) -> tuple[Macs, Macs]:
         """What pods that succeeded in the run left to it by `at`: for certain, and at most."""
@@ -261,15 +268,17 @@ class Expected:
             holds = {life.pod.node} if nodes else life.had
             whole = self.evidence.window(begin, at) is not None
             if life.succeeded <= begin:
-                if not whole and life.gone > begin:
+                if not self.evidence.window(life.succeeded, begin) and life.gone > begin:
                     most |= holds
                 continue
             most |= holds
             holds = {life.pod.node} if nodes else life.surely
             until = life.gone if nodes else life.told_until
-            here = self.evidence.window(life.succeeded, at)
+            here = self.evidence.window(life.succeeded, at + self.rules.lag + self.rules.recorded)
             window = self.evidence.window(life.succeeded, until)
             recorded = window and window[1] >= max(until + self.rules.recorded, told)
+            if nodes and window and window[0] < self.evidence.node_mode_from:  # recorded in the other mode
+                recorded = False
             if not whole and self.subject.master_end is not None:
                 continue
             published = max((since for since, _ in life.macs), default=life.ran)
@@ -281,7 +290,7 @@ class Expected:
     def holdings(self, i: int, j: int, nodes: bool) -> tuple[list[Holding], list[Shows]]:
         """What may last have been told of it before its end; and what CloudVision is certain to show on the way."""
         begin, end = self.fragments[i].begin, min(self.fragments[j].end, self.evidence.until)
-        window = self.evidence.window(end, end)
+        window = self.evidence.window(end, end + self.rules.lag + self.rules.recorded)
         if window is None:
             return [Holding(NONE, self.ever(i, j, nodes))], []
         first = max(begin, window[0])

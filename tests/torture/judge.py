@@ -250,7 +250,12 @@ class JobJudge:
     def lost(self, mac: str, at: float) -> float | None:
         """Since when the job has not had a MAC that is shown at `at`; None: it has it until the history ends."""
         had = [life for life in self.subject.pods if mac in life.had and life.ran <= at]
-        until = [self.over(life.ended) if life.succeeded <= life.ended else life.ended for life in had]
+        until = [life.ended for life in had]
+        for life in had:
+            if life.succeeded <= life.ended:
+                until.append(self.over(life.ended))
+            if not self.evidence.window(life.ended, at):  # taken for a part of the run that is
+                until.append(life.gone)
         later = [life.ended for life in self.subject.pods if mac in life.had and life.ran > at]
         found = max([*until, *later], default=self.evidence.began)
         return None if found >= self.evidence.until else found

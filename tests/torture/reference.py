@@ -101,6 +101,10 @@ class Reference:
             if run and found.uid in run.pods and self.succeeded(found):
                 self.left.setdefault(self.job_of(found), set()).update(self.holds(found))
             self.objects[kind].pop(found.uid, None)
+            pod = self.objects["pods"].get(found.uid) if kind == "claims" else None
+            owner = self.runs.get(self.job_of(pod)) if pod else None
+            if pod and owner and pod.uid in owner.pods and self.succeeded(pod):
+                self.left.setdefault(owner.uid, set()).update(self.holds(pod))
             if kind == "pods":
                 self.had.pop(found.uid, None)
             return
@@ -128,7 +132,7 @@ class Reference:
             self.told[run.id] = run
             if run.state == "RUNNING":
                 self.runs[run.uid] = run
-                self.left[run.uid] = set(run.kept)
+                self.left[run.uid] = set(run.kept) if run.nodes == self.nodes else set()
             if not run.delivered:
                 self.waiting["job", run.id] = self.request(run)
 
