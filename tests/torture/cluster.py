@@ -120,8 +120,7 @@ class Cluster:
         self.unpublished: dict[str, tuple[str, ...]] = {}  # by claim: MACs to come
         self.now = 0.0
         self.skews = {
-            f"worker-{n}": rng.choice([-60, -11, -4, 4, 11, 60]) if rng.random() < options.skew else 0
-            for n in range(6)
+            f"worker-{n}": rng.choice([-60, -11, -4, 4, 11, 60]) if rng.random() < options.skew else 0 for n in range(6)
         }
 
     # --- objects ------------------------------------------------------------------------------------
@@ -183,9 +182,7 @@ class Cluster:
         name = f"{owner.uid}-pod-{self.order}"
         claimed = rng.random() < self.options.claims
         node = rng.choice(list(self.skews))
-        self.put(
-            "pods", Pod(name, owner.uid, owner.kind, place, node, self.stamp(), claim=name if claimed else None)
-        )
+        self.put("pods", Pod(name, owner.uid, owner.kind, place, node, self.stamp(), claim=name if claimed else None))
         if claimed:
             self.put("claims", Claim(name))
         kind = rng.random()

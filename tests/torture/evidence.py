@@ -82,9 +82,10 @@ class Evidence:
             for first, last in self.live
         )
 
-    def noticed(self, at: float) -> float:
-        """When a leader first sees what is so from `at` on."""
-        return min((max(first, at) for first, last in self.live if last >= at), default=INFINITY)
+    def noticed(self, at: float, lasting: float = 0.0) -> float:
+        """When a leader first sees what is so from `at` on, and goes on seeing everything for `lasting` seconds."""
+        seen = (max(first, at) for first, last in self.live if last >= min(max(first, at) + lasting, self.until - 1.0))
+        return min((since for since in seen), default=INFINITY)
 
     def settled(self, at: float, within: float) -> float:
         """The end of the first calm stretch of `within` seconds that begins at `at` or later."""

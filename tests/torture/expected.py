@@ -282,7 +282,9 @@ class Expected:
             if not whole and self.subject.master_end is not None:
                 continue
             published = max((since for since, _ in life.macs), default=life.ran)
-            known = self.evidence.overlap(published, at) > 0 and until > self.evidence.noticed(at)
+            known = self.evidence.overlap(published, at) > 0 and until > self.evidence.noticed(
+                at, self.rules.lag + self.rules.recorded
+            )
             if known or here or recorded:
                 least |= holds
         return frozenset(least), frozenset(most)
@@ -312,7 +314,6 @@ class Expected:
 
     def stretches(self, i: int, j: int, first: float, nodes: bool) -> Iterator[tuple[float, float, Piece, Holding]]:
         """Each piece from `first` on, what counts then, since when that is so, and since when for the same pods."""
-        begin = self.fragments[i].begin
         same = alike = first
         value: Holding | None = None
         state: object = None

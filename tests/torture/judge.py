@@ -47,7 +47,7 @@ from tests.torture.cluster import Change, Node
 from tests.torture.evidence import Evidence, Rules
 from tests.torture.expected import Expected, Holding, Split
 from tests.torture.shown import Entry, Shown
-from tests.torture.truth import Subject, read_log
+from tests.torture.truth import Piece, Subject, read_log
 
 Found = tuple[str, ...]
 
@@ -89,9 +89,7 @@ def judge_nodes(log: Sequence[Change], shown: Shown) -> list[str]:
 class JobJudge:
     """One job: its runs as CloudVision shows them, and as they must be."""
 
-    def __init__(
-        self, subject: Subject, runs: list[tuple[str, list[Entry]]], evidence: Evidence, rules: Rules
-    ) -> None:
+    def __init__(self, subject: Subject, runs: list[tuple[str, list[Entry]]], evidence: Evidence, rules: Rules) -> None:
         self.subject, self.runs, self.evidence, self.rules = subject, runs, evidence, rules
         self.expected = Expected(subject, evidence, rules)
         self.undisturbed = evidence.calm[:1] == [[evidence.began, evidence.until]]
@@ -162,7 +160,7 @@ class JobJudge:
         entry = entries[-1]
         endings = self.expected.endings(last)
         if not endings or entry.state == "RUNNING":
-            ok = not endings and entry.state == "RUNNING"
+            ok = not endings and entry.state == "RUNNING" and entry.end is None
             return [] if ok else [f"is {entry.state}, not {[one.state for one in endings] or 'RUNNING'}"]
         told = next(one.at for one in entries if one.state != "RUNNING")
         seen = self.evidence.window(self.subject.fragments[last].end, told) is not None
@@ -189,7 +187,8 @@ class JobJudge:
             return [f"has NICs {sorted(entry.macs)} and nodes {sorted(entry.nodes)}"]
         changed = self.evidence.node_mode_from
         over = expected.closed(last)
-        if nodes and entry.at < changed or not nodes and entry.state == "RUNNING" and changed < self.evidence.until:
+        early = nodes and entry.at < changed
+        if early or (not nodes and entry.state == "RUNNING" and changed < self.evidence.until):
             return [f"is by {'nodes' if nodes else 'NICs'} in the other JOBCONFIG_MODE"]
         holds = entry.nodes if nodes else entry.macs
         end = self.subject.fragments[last].end
@@ -208,13 +207,15 @@ class JobJudge:
             return []
         return [f"holds {sorted(holds)}, not {' or '.join(words(one) for one in options)}"]
 
-    def at_end(self, first: int, last: int) -> list:  # type: ignore[type-arg]
+    def at_end(self, first: int, last: int) -> list[Piece]:
         """The pieces that a leader may have looked at when it learnt of the end."""
         end = self.subject.fragments[last].end
         around = self.evidence.noticed(end) + self.rules.lag
         begin = self.subject.fragments[first].begin
         return [
-            piece for piece in self.subject.pieces if piece.begin <= around and piece.end >= end and piece.begin >= begin
+            piece
+            for piece in self.subject.pieces
+            if piece.begin <= around and piece.end >= end and piece.begin >= begin
         ]
 
     def compare_course(self, entries: list[Entry], first: int, last: int) -> list[str]:
@@ -242,9 +243,12 @@ class JobJudge:
                 until = entries[number + 1].at if number + 1 < len(entries) else self.evidence.until
                 if entry.state != "RUNNING":
                     continue
-                for mac in entry.macs:
-                    if (lost := self.lost(mac, entry.at)) is not None and until > self.evidence.settled(lost, calm):
-                        wrong.append(f"{run} showed {mac} from {entry.at:.1f} to {until:.1f}; let go at {lost:.1f}")
+                lost = {mac: at for mac in entry.macs if (at := self.lost(mac, entry.at)) is not None}
+                wrong += [
+                    f"{run} showed {mac} from {entry.at:.1f} to {until:.1f}; let go at {at:.1f}"
+                    for mac, at in lost.items()
+                    if until > self.evidence.settled(at, calm)
+                ]
         return wrong
 
     def lost(self, mac: str, at: float) -> float | None:

@@ -15,7 +15,8 @@ from cvji.cloudvision.outbox import Parcel
 from tests.torture.adapter import Driver, Write
 from tests.torture.cluster import KINDS, START, Options
 from tests.torture.deeds import World
-from tests.torture.judge import Evidence, Rules, judge
+from tests.torture.evidence import Evidence, Rules
+from tests.torture.judge import judge
 from tests.torture.shown import Shown
 
 STEP = 0.5
@@ -41,7 +42,9 @@ class Process:
     def __init__(self, history: "History") -> None:
         self.history = history
         self.number = history.count
-        self.program = history.driver.program(nodes=history.nodes, narrow=history.faults.narrow, jitter=history.rng.random)
+        self.program = history.driver.program(
+            nodes=history.nodes, narrow=history.faults.narrow, jitter=history.rng.random
+        )
         self.known: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
         self.read: dict[str, int] = dict.fromkeys(KINDS, -1)  # place in the log, -1: to be listed
         self.deaf_until = 0.0  # its open watches are silent until then; a new list is not

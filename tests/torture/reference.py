@@ -188,7 +188,11 @@ class Reference:
         run = self.runs.get(uid)
         end = job.end if job else self.ends.get(uid, End("CANCELLED", None))
         if run is None:
-            if job is None or (job.end and (uid in self.over or self.told_before(uid))) or (job.kind == RAYCLUSTER and not self.alone(job)):
+            if (
+                job is None
+                or (job.end and (uid in self.over or self.told_before(uid)))
+                or (job.kind == RAYCLUSTER and not self.alone(job))
+            ):
                 return
             if not held and not job.end:
                 self.before.setdefault(uid, []).extend(pod.uid for pod in pods if pod.uid in self.seen_to_end)

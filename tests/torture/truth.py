@@ -78,8 +78,8 @@ class Subject(msgspec.Struct, eq=False):
     pods: list[PodLife]
     since: float = -INFINITY
     master_end: float | None = None  # the end of the job that it outlived, by that job's object
-    pieces: list[Piece] = []  # noqa: RUF012  msgspec copies it
-    fragments: list[Fragment] = []  # noqa: RUF012
+    pieces: list[Piece] = []
+    fragments: list[Fragment] = []
 
     def object(self, at: float) -> Job | None:
         return next((job for since, job, _ in reversed(self.states) if since <= at), None)
@@ -195,7 +195,7 @@ def look(subject: Subject, job: Job, first: float, last: float) -> Piece:
         nodes=frozenset(life.pod.node for life, phase, _ in there if phase == "Running"),
         pods=frozenset((life.pod.uid, phase) for life, phase, _ in there),
         exact=frozenset((life.pod.uid, phase, deleting) for life, phase, deleting in there),
-        hindered=bool(pending) and not all(pending) or unreplaced(undeleted, present, numbered, sure=True),
+        hindered=(bool(pending) and not all(pending)) or unreplaced(undeleted, present, numbered, sure=True),
         perhaps=bool(pending) or unreplaced(failed, present, numbered, sure=False),
     )
 
