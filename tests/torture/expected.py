@@ -118,7 +118,7 @@ class Expected:
             elif evidence.recorded(cause.at, self.undone(cause, again), rules):
                 return Split.ALWAYS
         blind = evidence.window(empty, again + rules.lag) is None
-        paused = any(job and job.suspended for at, job, _ in self.subject.states if at <= again)
+        paused = any(job and job.suspended for at, job, _ in self.subject.states if at <= evidence.noticed(again))
         if self.causes(j) or (blind and paused) or evidence.noticed(again) + rules.lag >= empty + rules.wait:
             return Split.MAYBE
         return Split.NEVER
