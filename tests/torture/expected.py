@@ -161,7 +161,7 @@ class Expected:
         pods = set[int]()
         mine = [life for life in self.subject.pods if life.ran < pieces[-1].end and life.ended > pieces[0].begin]
         more = [*mine, *self.leftovers(pieces[0].begin)]
-        for moment in [*(piece.begin for piece in pieces), pieces[-1].end]:
+        for moment in [*(piece.begin for piece in pieces), pieces[-1].end, pieces[-1].end + self.rules.lag]:
             there = [life for life in mine if life.ran <= moment < life.gone]
             seen = [life for life in mine if life.ran <= moment]
             for lives in (there, seen, [life for life in more if life.ran <= moment < life.gone]):
