@@ -225,6 +225,8 @@ class Cluster:
         return self._group(self._owners.root(pod.owner or ""))
 
     def _group(self, uid: str) -> Group:
+        if not uid:
+            return Group()  # of nobody: not kept
         group = self._groups.get(uid)
         if group is None:
             group = self._groups[uid] = Group()
@@ -310,6 +312,10 @@ class Cluster:
     def pods(self, uid: str) -> list[Pod]:
         """The pods of a job's run: those of earlier runs are left out, unless they run."""
         return [pod for pod in self._all_pods(uid) if pod.stage is Stage.RUNNING or pod.uid not in self._over]
+
+    def new_pods(self, uid: str) -> list[Pod]:
+        """The pods that no run of a job has accounted for."""
+        return [pod for pod in self._all_pods(uid) if pod.uid not in self._over]
 
     def _all_pods(self, uid: str) -> Iterator[Pod]:
         owners = () if self._owners.is_closed(uid) else self._owners.owners_below(uid)

@@ -82,6 +82,10 @@ class Pods(Protocol):
         """The pods of the run: those of earlier runs are left out, unless they run."""
         ...
 
+    def new_pods(self, uid: str) -> list[Pod]:
+        """The pods that no earlier run has accounted for."""
+        ...
+
     def holds(self, pod: Pod) -> Holds:
         """What a pod holds, or held when it ended."""
         ...
@@ -100,7 +104,7 @@ class Runs:
 
     __slots__ = (
         "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_newest", "_not_before",
-        "_policy", "_since", "_steady", "_succeeded", "_vacant", "due", "reported", "state",
+        "_policy", "_since", "_steady", "_succeeded", "_vacant", "due", "over", "reported", "state",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, now: float) -> None:
@@ -109,6 +113,7 @@ class Runs:
         self.state = State.IDLE
         self.reported: RunReport | None = None  # the newest report, of the current run or of the last one
         self.due = math.inf
+        self.over = False  # whether the last judgement ended a run: the pods that there are belong to it
         self._newest = 0  # creation time of the newest pod that ran in earlier runs
         self._not_before = 0  # what is now the job's belonged to another until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
@@ -148,9 +153,9 @@ class Runs:
 
         `owner_expected`: an owner of the job may yet be seen, which then counts in its place.
         """
-        self.due = math.inf
+        self.due, self.over = math.inf, False
         if view.job is None or not view.independent:
-            return self._gone(view, pods, now)
+            return self._gone(view, pods, now, owner_expected=owner_expected)
         if view.end is not None:
             return self._end(view, view.job, view.end, pods, now)
         if self.state in (State.ENDED, State.MISSED):  # a stop that was no end: `argo retry`, say
@@ -249,11 +254,15 @@ class Runs:
 
     def _vacate(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
         """-> VACANT -> IDLE: the job holds nothing; at once if it is stopped, else for START_MAX_WAIT."""
-        if self.state is State.IDLE and not self._unseen_pods(view):
-            return None
-        if self.state is not State.VACANT:
-            unseen = self.state is State.IDLE and view.group.finished
-            self.state, self._vacant = State.VACANT, min(now, unseen) if unseen else now
+        if self.state is State.IDLE:
+            if not self._unseen_pods(view):
+                return None
+            finished = view.group.finished
+            if job.started and finished < job.started:  # of a run before the one that the object speaks of
+                return None
+            self.state, self._vacant = State.VACANT, min(now, finished) if finished else now
+        elif self.state is not State.VACANT:
+            self.state, self._vacant = State.VACANT, now
         due = self._vacant + (0.0 if job.stopped else self._policy.max_wait)
         if now < due:
             self.due = due
@@ -278,13 +287,14 @@ class Runs:
         self._changes, self._steady = view.group.changes, now
         report = self._finish(view, job, end, pods, now)
         self.state, self._kept = State.MISSED if report is None else State.ENDED, NOTHING
+        self.over = report is not None
         return report
 
     def _unseen_pods(self, view: View) -> bool:
         """Whether pods came and went that no run of the job has accounted for."""
         return view.group.newest > self._newest
 
-    def _gone(self, view: View, pods: Pods, now: float) -> RunReport | None:
+    def _gone(self, view: View, pods: Pods, now: float, *, owner_expected: bool) -> RunReport | None:
         """-> IDLE: the job's object is gone, or what it holds counts for another job from now on."""
         last, end = view.last, End(JobState.CANCELLED)
         if last is not None and view.independent:
@@ -292,14 +302,15 @@ class Runs:
         if end.at is None and end.state is JobState.CANCELLED and self.state is State.VACANT:
             end = End(JobState.CANCELLED, int(self._vacant))  # when it let the last one go
         report = None
-        if self.in_progress is not None or (last is not None and view.independent and self.state is not State.ENDED):
+        missed = last is not None and view.independent and self.state is not State.ENDED and not owner_expected
+        if self.in_progress is not None or missed:
             report = self._finish(view, last, end, pods, now)
         self._close(view)
         return report
 
     def _close(self, view: View) -> None:
         """-> IDLE: the run is over, and its pods belong to it."""
-        self.state = State.IDLE
+        self.state, self.over = State.IDLE, True
         self._newest = max(view.group.newest, self._newest)
         self._kept = NOTHING
 
@@ -342,7 +353,7 @@ class Runs:
 
         That is if it held something for STABILITY_DELAY with every pod having run, or for START_MAX_WAIT at all.
         """
-        everyone = pods.pods(view.uid)
+        everyone = pods.new_pods(view.uid)
         lost = [pod for pod in everyone if pod.stage in (Stage.FAILED, Stage.RELEASED)]
         replaced = {pod.uid for pod in lost} - {pod.uid for pod in replacement.missing(everyone, lost)}
         there = [pod for pod in everyone if pod.uid not in replaced and not (pod.deleting and not _ran(pod))]

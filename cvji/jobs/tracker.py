@@ -153,8 +153,8 @@ class Tracker:
         before = runs.state
         if view.job is not None and view.end is None:
             self._touch(self._cluster.open(uid))
-        report = runs.judge(view, self._cluster, now, owner_expected=self._owner_expected(view.job))
-        if (report is not None and report.end is not None) or (runs.state is State.IDLE is not before):
+        report = runs.judge(view, self._cluster, now, owner_expected=self._owner_expected(view.job or view.last))
+        if runs.over:
             self._cluster.end_run(uid)
         self.states[before] -= 1
         self.states[runs.state] += 1

@@ -82,7 +82,7 @@ def recounted(cluster: Cluster) -> dict[str, Counter[str]]:
         elif not pod.deleting:
             group["pending"] += pod.stage is Stage.PENDING
             group["failed"] += pod.stage is Stage.FAILED
-    return {uid: +group for uid, group in found.items() if +group}
+    return {uid: +group for uid, group in found.items() if uid and +group}
 
 
 @settings(max_examples=400, deadline=None)

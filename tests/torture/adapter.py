@@ -10,13 +10,20 @@ from typing import Any
 
 import msgspec
 
-from cvji.cloudvision.client import Answer
+from cvji.cloudvision.client import Answer, Verdict
 from cvji.cloudvision.outbox import Outbox, Parcel
-from cvji.jobs.allocation import read_claim, read_pod
+from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
 from cvji.jobs.kinds import Registry
-from cvji.jobs.tracker import Applied, Deleted, KindWatched, Mode, Policy
-from cvji.nodes.inventory import Nic, NodeState
-from cvji.reporter import WINDOW, NodeApplied, NodeDeleted, NodesListed, Reporter
+from cvji.jobs.nics import Mode, read_claim
+from cvji.jobs.pods import read_pod
+from cvji.jobs.report import Key, RunReport
+from cvji.jobs.runs import Policy
+from cvji.kube.events import Applied, Deleted, Listed, Resource
+from cvji.nodes.inventory import Nic, NodeReport, NodeState
+from cvji.reports import book
+from cvji.reports.records import Delivery, Reason, Record, first_status, write_spec, write_status
+from cvji.reports.records import read as read_record
+from cvji.reports.reporter import Reporter
 from tests.simulator.objects import Object, job, networks, running
 from tests.simulator.objects import ended as ended_status
 from tests.torture.cluster import RAYCLUSTER, VOLCANO, Claim, Job, Node, Pod
@@ -44,7 +51,7 @@ def wire_job(found: Job, uid_of: Mapping[str, str] | None = None) -> Object:
         meta["deletionTimestamp"] = stamp(found.deleting)
     if found.kind[0] == "kubeflow.org":
         obj["spec"] = {"runPolicy": {"suspend": found.suspended}}
-    elif found.suspended:
+    elif found.suspended and found.kind != VOLCANO:
         obj["spec"]["suspend"] = True
     start = stamp(found.started)
     if found.end is None:
@@ -55,6 +62,8 @@ def wire_job(found: Job, uid_of: Mapping[str, str] | None = None) -> Object:
     else:
         end = stamp(found.end.at)
         obj["status"] = ended_status(*found.kind, found.end.state, start or end, end) or {}
+    if found.kind == VOLCANO and found.suspended and found.end is None:
+        obj["status"] = {"state": {"phase": "Aborted"}}
     if found.started is None:
         for field in ("startTime", "startedAt"):
             obj["status"].pop(field, None)
@@ -78,6 +87,7 @@ def wire_pod(found: Pod, uid_of: Mapping[str, str] | None = None) -> Object:
     }
     if found.deleting:
         meta["deletionTimestamp"] = stamp(found.deleting + 30)  # with the grace it has
+        meta["deletionGracePeriodSeconds"] = 30
     if found.macs:
         meta["annotations"]["k8s.v1.cni.cncf.io/network-status"] = networks(*found.macs)
     if found.place and group == "kubeflow.org":
@@ -146,8 +156,6 @@ class Driver:
         understood = self.known.get(id(found))
         if understood is None:
             understood = self.known[id(found)] = read(kind, found)
-        if kind == "nodes":
-            return NodeDeleted(understood) if gone else NodeApplied(understood)
         return Deleted(understood) if gone else Applied(understood)
 
     def program(self, *, nodes: bool, narrow: bool, jitter: Callable[[], float]) -> "Program":
@@ -155,21 +163,44 @@ class Driver:
 
 
 class Write(msgspec.Struct):
-    """One record to be stored under a key; `tag` is the program's own."""
+    """One record to be stored under a key; an empty body deletes it. `tag` is the program's own."""
 
     key: str
     body: bytes
     tag: Any
 
 
+class Sending(msgspec.Struct):
+    """A request on its way."""
+
+    parcel: Parcel
+    request: Request
+    revision: int
+
+
+class Stored(msgspec.Struct):
+    """What stands in the cluster under a key, or is to."""
+
+    record: Record
+    accepted: bool = False
+
+
+NODE_STATES = Resource("cloudvision.arista.io", "v1", "NodeInterfaceState", "nodeinterfacestates")
+
+
 class Program:
     """One process's decisions and its outbox, without its threads. Times are seconds since the epoch."""
 
     def __init__(self, *, nodes: bool, narrow: bool, jitter: Callable[[], float]) -> None:
-        """`nodes`: JOBCONFIG_MODE is node. `narrow`: of what is over, one at a time is on its way."""
+        """`nodes`: JOBCONFIG_MODE is node."""
         policy = Policy(mode=Mode.NODE if nodes else Mode.INTERFACE)
-        self.reporter = Reporter(policy, "lab", durable=True, window=1 if narrow else WINDOW)
+        self.reporter = Reporter(policy, "lab", durable=True, node_kind=NODE_STATES.key)
         self.outbox = Outbox(jitter)
+        self.stored: dict[Key, Stored] = {}
+        self.specs: dict[Key, Record] = {}
+        self.acknowledgements: dict[Key, tuple[int, bool]] = {}
+        self.forgotten: dict[Key, None] = {}
+        self.now = 0.0
 
     def apply(self, event: Any, now: float) -> None:
         self.reporter.apply(event, now)
@@ -177,51 +208,115 @@ class Program:
     def listed(self, kind: str, now: float) -> None:
         """Everything of a kind that exists has been applied, and what is gone has been deleted."""
         if kind == "nodes":
-            self.reporter.apply(NodesListed(), now)
+            self.reporter.apply(Listed(NODE_STATES), now)
         elif kind == "jobs":
-            for key in ROWS:
-                self.reporter.apply(KindWatched(key, True), now)
+            for row in ROWS.values():
+                self.reporter.apply(Listed(Resource(row.group, "v1", row.kind, row.plural)), now)
 
     def lead(self, records: Mapping[str, bytes], now: float) -> None:
         """Decide from now on, after what a former leader stored."""
-        self.reporter.lead(list(records.values()), now)
+        for name, body in records.items():
+            if body:
+                listed = read_record("job" if name.startswith("job ") else "node", body)
+                self.stored[listed.record.key] = Stored(listed.record, listed.delivered)
+                self.reporter.restore(listed, now)
+        self.reporter.lead(now)
 
     def rest(self) -> None:
         """Called at every step instead of `decide` while this process stands by."""
-        self.reporter.rest()
 
     def decide(self, now: float) -> None:
+        self.now = now
         self.reporter.advance(now)
+        self.collect(now)
+
+    def collect(self, now: float) -> None:
+        for action in self.reporter.book.take():
+            match action:
+                case book.Send(key, revision):
+                    self.outbox.put(key, revision, now)
+                case book.Write(record):
+                    self.specs[record.key] = record
+                case book.Acknowledge(key, revision, delivery):
+                    self.acknowledgements[key] = (revision, delivery.accepted)
+                case book.Forget(key):
+                    self.forgotten[key] = None
 
     def writes(self) -> list[Write]:
         """What is to be stored; asked for once the last writes are over."""
-        if not self.reporter.changed:
-            return []
-        held = self.reporter.held_back()
-        return [Write(str(shard), body, held) for shard, body in self.reporter.dirty().items()]
+        found = []
+        for key, record in self.specs.items():
+            found.append(Write(f"{key[0]} {key[1]}", body(Stored(record)), ("spec", Stored(record))))
+        for key, (revision, accepted) in self.acknowledgements.items():
+            old = self.stored.get(key)
+            if key not in self.specs and old is not None and old.record.revision == revision:
+                new = Stored(old.record, accepted)
+                found.append(Write(f"{key[0]} {key[1]}", body(new), ("status", new)))
+        written = {write.key for write in found}
+        found += [
+            Write(f"{key[0]} {key[1]}", b"", ("forget", key))
+            for key in self.forgotten
+            if f"{key[0]} {key[1]}" not in written
+        ]
+        self.specs, self.acknowledgements, self.forgotten = {}, {}, {}
+        return found
 
     def written(self, write: Write, stored: bool) -> None:
-        shard = int(write.key)
-        if stored:
-            self.reporter.written([shard], write.tag)
-        else:
-            self.reporter.unwritten([shard])
+        what, tag = write.tag
+        match what, stored:
+            case "forget", True:
+                self.stored.pop(tag, None)
+            case "forget", False:
+                self.forgotten[tag] = None
+            case _, True:
+                self.stored[tag.record.key] = tag
+                if what == "spec":
+                    self.reporter.book.written(tag.record.key, tag.record.revision, self.now)
+                    self.collect(self.now)
+            case "spec", False:
+                self.specs.setdefault(tag.record.key, tag.record)
+            case "status", False:
+                self.acknowledgements.setdefault(tag.record.key, (tag.record.revision, tag.accepted))
 
-    def send(self, now: float) -> Parcel | None:
+    def send(self, now: float) -> Sending | None:
         """The next request to make now, if any."""
-        for send in self.reporter.take(now):
-            self.outbox.put(send.key, send.request, now, send.said, send.waited)
-        for key in self.reporter.surplus(now):
-            if (waited := self.outbox.withdraw(key, now)) is not None:
-                self.reporter.spill(key, waited, now)
-        return self.outbox.take(now)
+        while (parcel := self.outbox.take(now)) is not None:
+            newest = self.reporter.book.newest(parcel.key)
+            report = newest.report if newest else None
+            if newest is not None and report is None:
+                report = self.stored[parcel.key].record.report
+            if newest is not None and report is not None:
+                return Sending(parcel, request(report), newest.revision)
+            self.outbox.settle(parcel, Answer(Verdict.DELIVERED), now)
+        return None
 
-    def settle(self, parcel: Parcel, answer: Answer, delivered: bool, now: float) -> None:
+    def settle(self, sending: Sending, answer: Answer, delivered: bool, now: float) -> None:
+        key = sending.parcel.key
         if delivered:
-            self.reporter.delivered(parcel.tag)  # type: ignore[arg-type]
-        self.outbox.settle(parcel, answer, now)
+            self.reporter.book.delivered(key, sending.revision, now)
+        else:
+            reason = Reason.REFUSED if answer.verdict is Verdict.REFUSED else Reason.UNREACHABLE
+            self.reporter.book.failed(key, sending.revision, Delivery(reason, int(now), "words"))
+        self.outbox.settle(sending.parcel, answer, now)
+        self.collect(now)
 
     def remembered(self) -> set[str]:
-        """The jobs (by uid, or by a run's id) that records are kept of."""
-        ledger = self.reporter._ledger
-        return {*ledger.jobs, *["the backlog"][: ledger.backlog()[0]]}
+        """The jobs (by uid, or by a run's id) that records are kept of, beyond those to look back at."""
+        return {key[1] for key in self.reporter.book._entries if key[0] == "job"}
+
+
+def request(report: RunReport | NodeReport) -> Request:
+    if isinstance(report, RunReport):
+        return post_job(job_config(report, location="lab"))
+    return post_node(node_config(report, location="lab")) if report.nics else delete_node(report.node)
+
+
+def body(stored: Stored) -> bytes:
+    """The object as the API server would hold it."""
+    record = stored.record
+    found = msgspec.json.decode(write_spec(record, "cloudvision", "1", location="lab", term=0))
+    found["metadata"]["generation"] = 1
+    if stored.accepted:
+        status = first_status(Delivery(Reason.ACCEPTED, 10**9))
+        found["status"] = msgspec.json.decode(write_status(record.key, "cloudvision", "1", 1, status))["status"]
+    return msgspec.json.encode(found)

@@ -144,11 +144,8 @@ class World(Cluster):
                     self.plan(wait, "remake", f"{uid} {number if job.kind in NUMBERED else ''}")
             case "complete" | "fail" if running:
                 self.finish(job, deed == "complete", running)
-            case "abort":
-                for pod in self.pods_of(uid):
-                    self.delete_pod(pod)
-                self.change_job(uid, end=End("CANCELLED", self.stamp()))
-                self.plan(rng.uniform(10, 60), "un-end", uid)
+            case "abort":  # a stop that can be resumed, as a suspension is
+                self.pause(job)
 
     def remake(self, about: str) -> None:
         """A pod in place of another."""
