@@ -103,7 +103,7 @@ class Runs:
     """The runs of one job. `judge` says what is to be reported, and `due` when to judge again without an event."""
 
     __slots__ = (
-        "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_newest", "_not_before",
+        "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_let_go", "_newest", "_not_before",
         "_policy", "_since", "_steady", "_succeeded", "_vacant", "due", "over", "reported", "state",
     )  # fmt: skip
 
@@ -117,6 +117,7 @@ class Runs:
         self._newest = 0  # creation time of the newest pod that ran in earlier runs
         self._not_before = 0  # what is now the job's belonged to another until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
+        self._let_go = int(now)  # when it let the last NIC go
         self._began = self._since = self._steady = self._vacant = now
         self._keep_at = math.inf
         self._changes = self._held_changes = self._succeeded = -1  # counters of the group, as last judged
@@ -260,14 +261,15 @@ class Runs:
             finished = view.group.finished
             if job.started and finished < job.started:  # of a run before the one that the object speaks of
                 return None
-            self.state, self._vacant = State.VACANT, min(now, finished) if finished else now
-        elif self.state is not State.VACANT:
+            self._let_go = int(min(now, finished)) if finished else int(now)
             self.state, self._vacant = State.VACANT, now
+        elif self.state is not State.VACANT:
+            self.state, self._vacant, self._let_go = State.VACANT, now, int(now)
         due = self._vacant + (0.0 if job.stopped else self._policy.max_wait)
         if now < due:
             self.due = due
             return None
-        report = self._finish(view, job, End(JobState.CANCELLED, int(self._vacant)), pods, now)
+        report = self._finish(view, job, End(JobState.CANCELLED, self._let_go), pods, now)
         self._close(view)
         return report
 
@@ -300,9 +302,11 @@ class Runs:
         if last is not None and view.independent:
             end = last.end or last.end_if_deleted or end
         if end.at is None and end.state is JobState.CANCELLED and self.state is State.VACANT:
-            end = End(JobState.CANCELLED, int(self._vacant))  # when it let the last one go
+            end = End(JobState.CANCELLED, self._let_go)
         report = None
         missed = last is not None and view.independent and self.state is not State.ENDED and not owner_expected
+        if missed and self.reported is not None:  # what a stalled watch shows late of the run before is no other run
+            missed = any(pod.created > (self.reported.end or 0) for pod in pods.new_pods(view.uid))
         if self.in_progress is not None or missed:
             report = self._finish(view, last, end, pods, now)
         self._close(view)
@@ -320,7 +324,8 @@ class Runs:
         """The run's terminal report, if it was reported or should have been."""
         at = end.at
         if at is None and end.state is not JobState.CANCELLED:
-            at = max(view.group.finished, self.reported.finished if self.in_progress and self.reported else 0) or None
+            finished = max(view.group.finished, self.reported.finished if self.in_progress and self.reported else 0)
+            at = min(finished, int(now)) or None  # a node's clock may be ahead
         at = int(now) if at is None else at
         report = self.in_progress
         if report is None:

@@ -290,6 +290,7 @@ def test_where_the_job_has_no_times_its_pods_do() -> None:
     world.pod("a", of=ray, started=7)
     world.pod("b", nics=(2,), of=ray, started=5)
     assert [report.start for report in world.run(10)] == [at(5)]
+    world.run(50)
     world.pod("a", "Failed", of=ray, started=7, finished=55)
     world.job("c", "ray.io/v1", "RayCluster", status={"state": "failed"})
     assert [(report.state, report.end) for report in world.run()] == [(FAILED, at(55))]
