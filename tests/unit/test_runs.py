@@ -1,11 +1,13 @@
 """The runs of one job (design 2.4), rule by rule."""
 
 import math
+import re
 from typing import Any
 
 import msgspec
 import pytest
 
+from cvji.jobs import runs
 from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Stage
 from cvji.jobs.report import JobState
@@ -521,7 +523,7 @@ def test_a_container_that_never_started_is_no_run() -> None:
     assert world.run(600) == []
 
 
-def test_a_job_that_lost_all_its_pods_is_cancelled_and_another_run_begins_when_it_has_some_again() -> None:
+def test_a_job_that_lost_all_its_pods_is_cancelled_and_runs_again() -> None:
     world = World()
     of = ("kubeflow.org/v1", "PyTorchJob", "job")
     world.job("job", *of[:2], status={"startTime": stamp(0)})
@@ -690,3 +692,9 @@ def test_a_run_of_a_kind_that_nobody_watches_waits_until_its_objects_are_known_t
     assert world.run(600) == []
     world.listed("batch", "Job")
     assert [(report.state, report.end) for report in world.run()] == [(CANCELLED, at(620))]
+
+
+def test_every_rule_of_the_state_machine_names_a_test_that_exists() -> None:
+    named = set(re.findall(r"test_\w+", runs.__doc__ or "")) - {"test_runs"}
+    assert len(named) == 11
+    assert named <= set(globals())
