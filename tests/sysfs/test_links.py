@@ -59,7 +59,8 @@ def test_a_long_vf_list_reads_as_another_implementation_reads_it() -> None:
 def test_a_pfs_list_of_its_vfs() -> None:
     macs = {0: "0c:42:a1:00:01:00", 3: "0c:42:a1:00:01:03", 4: "00:00:00:00:00:00"}
     found = read_dumps([vf_list(7, "ens1f0np0", macs)], [])
-    assert found == Links(vf_macs={"ens1f0np0": {0: "0c:42:a1:00:01:00", 3: "0c:42:a1:00:01:03"}})
+    assert found.vf_macs == {"ens1f0np0": {0: "0c:42:a1:00:01:00", 3: "0c:42:a1:00:01:03"}}
+    assert found.names == {"ens1f0np0"}
 
 
 @given(st.lists(st.binary(max_size=200)), st.lists(st.binary(max_size=60)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cvji.sysfs.links import Links
 from cvji.sysfs.memory import Memory
-from cvji.sysfs.scan import Interface, Scan
+from cvji.sysfs.nics import Interface, Scan
 
 NO_LINKS = Links()
 EMPTY = Memory()
