@@ -38,14 +38,13 @@ class Host:
         self.link(folder / "subsystem", self.root / "bus" / bus)
         if driver:
             self.link(folder / "driver", self.root / "bus" / bus / "drivers" / driver)
+        self.link(self.root / "bus" / bus / "devices" / folder.name, folder)
         return folder
 
     def pci(self, address: str, driver: str = "mlx5_core", **attributes: str | int) -> Path:
         """A PCI function: a ConnectX on NUMA node 1, if nothing else is said."""
         values = {"class": "0x020000", "vendor": "0x15b3", "device": "0x101d", "numa_node": 1, **attributes}
-        folder = self.device(f"pci0000:3a/0000:3a:00.0/{address}", "pci", driver, **values)
-        self.link(self.root / "bus/pci/devices" / address, folder)
-        return folder
+        return self.device(f"pci0000:3a/0000:3a:00.0/{address}", "pci", driver, **values)
 
     def netdev(
         self, device: Path, name: str, mac: str = "", port: str = "", state: str = "up", **more: str | int
@@ -56,11 +55,52 @@ class Host:
         self.link(self.root / "class/net" / name, folder)
         return folder
 
-    def virtual(self, name: str, mac: str = "02:00:00:00:00:99") -> Path:
+    def virtual(self, name: str, mac: str = "02:00:00:00:00:99", **more: str | int) -> Path:
         folder = self.root / "devices/virtual/net" / name
-        self.write(folder, type=1, operstate="up", address=mac)
+        self.write(folder, **{"type": 1, "operstate": "up", "address": mac, **more})
         self.link(self.root / "class/net" / name, folder)
         return folder
+
+    def bond(self, name: str, *members: Path) -> Path:
+        """A bond with the address of its first member."""
+        bond = self.virtual(name, (members[0] / "address").read_text().strip())
+        self.write(bond / "bonding", mode="802.3ad 4")
+        for member in members:
+            self.enslave(member, bond)
+        return bond
+
+    def team(self, name: str, *members: Path) -> Path:
+        """A team, of which sysfs says no more than that it is the members' master."""
+        team = self.virtual(name, (members[0] / "address").read_text().strip())
+        for member in members:
+            self.write(member, address=(team / "address").read_text().strip())
+            self.link(member / "master", team)
+        return team
+
+    def enslave(self, member: Path, bond: Path) -> None:
+        self.take_address(member, bond)
+        self.link(member / "master", bond)
+
+    def take_address(self, member: Path, bond: Path) -> None:
+        """The first half of enslaving (drivers/net/bonding, bond_enslave)."""
+        own = (member / "address").read_text().strip()
+        self.write(member / "bonding_slave", perm_hwaddr=own)
+        self.write(member, address=(bond / "address").read_text().strip())
+
+    def release(self, member: Path) -> None:
+        (member / "master").unlink()
+        self.give_back_address(member)
+
+    def give_back_address(self, member: Path) -> None:
+        """The second half of releasing (__bond_release_one)."""
+        self.write(member, address=(member / "bonding_slave/perm_hwaddr").read_text().strip())
+        shutil.rmtree(member / "bonding_slave")
+
+    def sub_function(self, parent: Path, number: int, name: str, mac: str) -> Path:
+        """A sub-function of mlx5: a device on the auxiliary bus, beneath its PCI function."""
+        function = self.device(str((parent / f"mlx5_core.sf.{number}").relative_to(self.root / "devices")), "auxiliary")
+        self.link(function / "driver", self.root / "bus/auxiliary/drivers/mlx5_core.sf")
+        return self.netdev(function, name, mac)
 
     def rdma(self, device: Path, name: str, *ports: str) -> Path:
         """An RDMA device whose port N has GIDs of netdev ports[N - 1]."""
@@ -95,6 +135,25 @@ class Host:
         """What is seen of a netdev that goes to another network namespace: nothing, its net folder stays."""
         (self.root / "class/net" / netdev.name).unlink()
         shutil.rmtree(netdev)
+
+    def rename(self, netdev: Path, name: str) -> Path:
+        """As udev does; the kernel renames the folder and what leads to it."""
+        (self.root / "class/net" / netdev.name).unlink()
+        renamed = netdev.rename(netdev.with_name(name))
+        self.link(self.root / "class/net" / name, renamed)
+        return renamed
+
+    def hide(self, netdev: Path) -> None:
+        """As move_away, but it can be brought back."""
+        (self.root / "class/net" / netdev.name).unlink()
+        netdev.rename(self._hidden(netdev))
+
+    def bring_back(self, netdev: Path) -> None:
+        self._hidden(netdev).rename(netdev)
+        self.link(self.root / "class/net" / netdev.name, netdev)
+
+    def _hidden(self, netdev: Path) -> Path:
+        return self.root.with_name(f"hidden-{netdev.name}")
 
     def no_vfs(self, pf: Path) -> None:
         """sriov_numvfs set to 0."""
