@@ -134,13 +134,14 @@ def test_from_the_sys_folder_to_cloudvision(stage: Stage, host: Host, node: Obje
     ]
 
 
-@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+@pytest.mark.parametrize("output", ["table", "wide", "json", "yaml"])
 def test_by_hand_without_a_cluster(host: Host, output: str) -> None:
     arguments = ["discover", "--once", "-o", output, "--sysfs-root", str(host.root), "--node-name", NODE]
     done = subprocess.run([EXECUTABLE, *arguments], check=True, capture_output=True, text=True, env={})
     assert done.stderr == ""
-    if output == "table":
-        assert max(map(len, done.stdout.splitlines())) <= 100
+    if output in ("table", "wide"):
+        assert (max(map(len, done.stdout.splitlines())) <= 100) == (output == "table")
+        assert ("  bond0: virtual" in done.stdout) == (output == "wide")
         assert "ens1f0v0" in done.stdout
         return
     shown = yaml.safe_load(done.stdout) if output == "yaml" else json.loads(done.stdout)
@@ -187,6 +188,18 @@ def test_a_change_of_links_or_addresses_is_published_in_under_two_seconds(tmp_pa
     print(done.stdout)
     assert len(took) == 10
     assert sorted(took)[len(took) // 2] < 2  # 0.4 s on an idle machine; one slow one is the machine's
+
+
+@pytest.mark.skipif(not NAMESPACES, reason="no network namespaces here")
+def test_a_nic_that_moves_a_thousand_times_between_namespaces_is_never_without_its_address(tmp_path: Path) -> None:
+    words = ["unshare", "-rnm", sys.executable, "-m", "tests.e2e.moving", str(tmp_path), "1000"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=300, cwd=root)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    seen = json.loads(done.stdout)
+    assert seen["lost"] == []
+    assert 0 < seen["away"] < seen["scans"]  # it was looked at here and there
 
 
 @pytest.mark.skipif(not NAMESPACES, reason="no network namespaces here")
