@@ -65,6 +65,7 @@ class Reporter:
         """`durable`: reports wait for their record to be written. `resync`: seconds, 0 for never."""
         self._location = location
         self._durable = durable
+        self._problem = problem
         self._tracker = Tracker(policy, problem)
         self._inventory = Inventory()
         self._ledger = Ledger()
@@ -82,7 +83,10 @@ class Reporter:
         """Take note of one event."""
         match event:
             case NodeApplied(state) | NodeDeleted(state):
-                (self._inventory.apply if isinstance(event, NodeApplied) else self._inventory.remove)(state)
+                if isinstance(event, NodeDeleted):
+                    self._inventory.remove(state)
+                elif warning := self._inventory.apply(state):
+                    self._problem(Problem(f"node {state.node}", warning))
                 self._tracker.apply(NodeNics(state.node, self._inventory.fabric(state.node)), now)
             case NodesListed():
                 self._inventory.listed()

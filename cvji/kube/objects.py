@@ -228,6 +228,8 @@ class NodeVf(Wire):
     ip: Short = ""
     ips: list[Short] | None = None
     pci_address: Short = ""
+    permanent_mac: Short = ""
+    bond: Short = ""
 
 
 class NodeInterface(Wire):
@@ -239,19 +241,45 @@ class NodeInterface(Wire):
     ips: list[Short] | None = None
     pci_address: Short = ""
     rdma_device: Short = ""
+    permanent_mac: Short = ""
+    bond: Short = ""
     vfs: list[NodeVf] | None = msgspec.field(name="Vfs", default=None)
+
+
+class NodeBond(Wire):
+    """A bond or team in a NodeInterfaceState; `members` are names of interfaces or VFs."""
+
+    name: Short = ""
+    mac: Short = ""
+    ip: Short = ""
+    ips: list[Short] | None = None
+    members: list[Short] | None = None
 
 
 class NodeStateStatus(Wire):
     """Status of a node state."""
 
     interfaces: list[NodeInterface] | None = None
+    bonds: list[NodeBond] | None = None
+
+
+class ManagedFields(Wire):
+    """metav1.ManagedFieldsEntry: its time is renewed whenever its manager changes a value."""
+
+    subresource: Short = ""
+    time: Time | None = None
+
+
+class NodeStateMetadata(Metadata):
+    """ObjectMeta of a node state, with what says when it was last written."""
+
+    managed_fields: list[ManagedFields] | None = None
 
 
 class NodeStateObject(Wire):
     """cloudvision.arista.io NodeInterfaceState, or sriovnetwork.openshift.io SriovNetworkNodeState."""
 
-    metadata: Metadata
+    metadata: NodeStateMetadata
     status: NodeStateStatus | None = None
 
 
