@@ -3,65 +3,16 @@
 Turns wire objects into the compact records the tracker keeps. Knows no job and no time.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
 
+from cvji.jobs.attachments import Note, claim_macs, multus_macs
 from cvji.jobs.kinds import Registry
 from cvji.kube.objects import ClaimObject, PodObject, PodStatus, known_time
-from cvji.macs import ethernet_mac, infiniband_address
 
-# The API server refuses more than 256 KiB of annotations in all (apimachinery TotalAnnotationSizeLimitB).
-ANNOTATION_LIMIT = 256 * 1024
 POD = msgspec.json.Decoder(PodObject)
 CLAIM = msgspec.json.Decoder(ClaimObject)
-
-
-# Told what is of use when somebody looks for a NIC that is missing, and of none else; None where nobody listens.
-Note = Callable[[str], None] | None
-
-
-class NetworkStatus(msgspec.Struct, frozen=True, gc=False):
-    """One entry of a network-status annotation (Network CRD De-facto Standard, section 4.1.2)."""
-
-    interface: str | None = None
-    mac: str | None = None
-    default: bool | None = None
-    device_info: msgspec.Raw = msgspec.field(name="device-info", default=msgspec.Raw())  # for notes alone
-
-
-_NETWORKS = msgspec.json.Decoder(list[NetworkStatus])
-
-
-def multus_macs(annotation: str | None, note: Note = None) -> tuple[tuple[str, ...], str]:
-    """The MACs of a pod's secondary attachments, and what is wrong with the annotation ("" if nothing).
-
-    The cluster network's own entry (`default`, or eth0) is not an attachment to the switch fabric.
-    """
-    if not annotation:
-        return (), ""
-    if len(annotation) > ANNOTATION_LIMIT:
-        return (), f"network-status annotation of {len(annotation)} characters is over {ANNOTATION_LIMIT}"
-    try:
-        entries = _NETWORKS.decode(annotation)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
-        return (), f"network-status annotation is not a list of networks: {err}"
-    macs = set()
-    problem = ""
-    for entry in entries:
-        if not entry.mac or entry.default or entry.interface == "eth0":
-            continue
-        if mac := ethernet_mac(entry.mac):
-            macs.add(mac)
-            if note:
-                note(f"{entry.interface} has {mac} {bytes(entry.device_info)[:300].decode('utf-8', 'replace')}")
-        elif infiniband_address(entry.mac):
-            if note:
-                note(f"{entry.interface}: {entry.mac} is an InfiniBand address, on no Ethernet switch")
-        else:
-            problem = f"network-status annotation: mac {entry.mac[:64]!r} is not an Ethernet address"
-    return tuple(sorted(macs)), problem
 
 
 class Pod(msgspec.Struct, frozen=True, gc=False):
@@ -149,25 +100,13 @@ def read_claim(raw: bytes | msgspec.Raw, note: Note = None) -> Claim:
     """Understand one ResourceClaim. Raises msgspec.ValidationError or msgspec.DecodeError."""
     found = CLAIM.decode(raw)
     status = found.status
-    macs = set()
-    problem = ""
-    for device in (status.devices if status else None) or ():
-        address = device.network_data.hardware_address if device.network_data else None
-        if not address:
-            continue
-        if mac := ethernet_mac(address):
-            macs.add(mac)
-        elif infiniband_address(address):
-            if note:
-                where = f"claim {found.metadata.namespace}/{found.metadata.name}"
-                note(f"{where}: {address} is an InfiniBand address, on no Ethernet switch")
-        else:
-            problem = f"status.devices: hardwareAddress {address[:64]!r} is not an Ethernet address"
+    where = f"claim {found.metadata.namespace}/{found.metadata.name}"
+    macs, problem = claim_macs(found, note and (lambda what: note(f"{where}: {what}")))
     return Claim(
         uid=found.metadata.uid,
         namespace=found.metadata.namespace,
         name=found.metadata.name,
-        macs=tuple(sorted(macs)),
+        macs=macs,
         reserved_for=tuple(
             (user.uid, user.name) for user in (status.reserved_for if status else None) or () if user.resource == "pods"
         ),

@@ -165,12 +165,64 @@ class NetworkData(Wire):
 class ClaimDevice(Wire):
     """resource.k8s.io AllocatedDeviceStatus; GPUs carry no network data."""
 
+    driver: Short = ""
+    pool: Short = ""
+    device: Short = ""
     network_data: NetworkData | None = None
+
+
+class ExactRequest(Wire):
+    """resource.k8s.io ExactDeviceRequest."""
+
+    admin_access: bool | None = None
+
+
+class ClaimRequest(Wire):
+    """resource.k8s.io DeviceRequest: `exactly` from v1beta2 on, adminAccess of its own before (KEP-5018)."""
+
+    name: Short = ""
+    admin_access: bool | None = None
+    exactly: ExactRequest | None = None
+
+
+class ClaimRequests(Wire):
+    """resource.k8s.io DeviceClaim."""
+
+    requests: list[ClaimRequest] | None = None
+
+
+class ClaimSpec(Wire):
+    """resource.k8s.io ResourceClaimSpec."""
+
+    devices: ClaimRequests | None = None
+
+
+class ClaimResult(Wire):
+    """resource.k8s.io DeviceRequestAllocationResult; `request` may name a subrequest after a slash."""
+
+    request: Short = ""
+    driver: Short = ""
+    pool: Short = ""
+    device: Short = ""
+    admin_access: bool | None = None
+
+
+class ClaimResults(Wire):
+    """resource.k8s.io DeviceAllocationResult."""
+
+    results: list[ClaimResult] | None = None
+
+
+class ClaimAllocation(Wire):
+    """resource.k8s.io AllocationResult."""
+
+    devices: ClaimResults | None = None
 
 
 class ClaimStatus(Wire):
     """resource.k8s.io ResourceClaimStatus; the fields used have one shape from v1alpha3 to v1."""
 
+    allocation: ClaimAllocation | None = None
     reserved_for: list[ClaimConsumer] | None = None
     devices: list[ClaimDevice] | None = None
 
@@ -179,6 +231,7 @@ class ClaimObject(Wire):
     """resource.k8s.io ResourceClaim."""
 
     metadata: Metadata
+    spec: ClaimSpec | None = None
     status: ClaimStatus | None = None
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cvji.jobs.allocation import multus_macs, read_claim
+from cvji.jobs.allocation import read_claim
+from cvji.jobs.attachments import multus_macs
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.report import End, JobState
 from cvji.nodes.inventory import InterfaceType, Nic, NodeState, read_node_state
