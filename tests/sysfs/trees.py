@@ -202,8 +202,9 @@ def mlx5_host(root: Path) -> Host:
 
 
 def big_host(root: Path, pfs: int = 8, vfs: int = 127) -> Host:
-    """Many PFs with all their VFs, each with a netdev and an RDMA device."""
+    """Many PFs, bonded in pairs, with all their VFs, each with a netdev, an RDMA and three auxiliary devices."""
     host = Host(root)
+    auxiliary = host.root / "bus/auxiliary/devices"
     for port in range(pfs):
         bus = 0x10 + 8 * port
         pf = host.pf(f"0000:{bus:02x}:00.0", f"ens{port}np0", f"0c:42:a1:{port:02x}:ff:00")
@@ -214,6 +215,12 @@ def big_host(root: Path, pfs: int = 8, vfs: int = 127) -> Host:
             name = f"ens{port}v{index}"
             vf = host.vf(pf, index, address, name, f"0c:42:a1:{port:02x}:00:{index:02x}")
             host.rdma(vf, f"mlx5_{pfs + port * vfs + index}", name)
+            for kind in ("eth", "rdma", "vnet"):
+                entry = f"mlx5_core.{kind}.{port * vfs + index}"
+                host.link(auxiliary / entry, vf / entry)
+    ports = [host.root.joinpath("class/net", f"ens{port}np0").resolve() for port in range(pfs)]
+    for pair in range(pfs // 2):
+        host.bond(f"bond{pair}", *ports[2 * pair : 2 * pair + 2])
     return host
 
 
