@@ -35,7 +35,8 @@ class Nic(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 class NodeState(msgspec.Struct, frozen=True):
-    """A node state, understood. `fabric` are the MACs that a pod on the host's network holds.
+    """A node state, understood. `fabric` are the MACs that a pod on the host's network holds: a bond's may be there
+    twice, of the bond and of a port (Inventory.fabric gives each once).
 
     `none` says that the node has NICs, and none of the chosen type: that is knowledge, and no NICs at all is none.
     `functions` and `fabric_functions` say of each NIC and each MAC which PCI function or bond it is ("" if not known),

@@ -118,7 +118,8 @@ class Netdevs:
     def explain(self) -> None:
         """Add the virtual netdevs to what was left out; a node may have a thousand of them."""
         for name, folder in self._virtual.items():
-            if name not in self._members:
+            # The file bonding_masters is in the same folder.
+            if name not in self._members and self._tree.exists(f"{folder}/type"):
                 self.left_out[printable(name)] = self._kind(name, folder)
 
     def _kind(self, name: str, folder: str) -> str:

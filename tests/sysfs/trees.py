@@ -201,6 +201,40 @@ def mlx5_host(root: Path) -> Host:
     return host
 
 
+def bonded_host(root: Path) -> Host:
+    """Two ConnectX ports in a bond with RoCE LAG, and a NIC of the management network."""
+    host = Host(root)
+    ports = [
+        host.netdev(host.pci(f"0000:3b:00.{number}"), f"ens1f{number}np{number}", f"0c:42:a1:00:00:1{number}")
+        for number in (0, 1)
+    ]
+    host.rdma(ports[0].parents[1], "mlx5_bond_0")
+    host.bond("bond0", *ports)
+    host.netdev(host.pci("0000:19:00.0", "igb", device="0x1521"), "eno1", "3c:ec:ef:00:00:0a", speed=1000)
+    return host
+
+
+def sriov_host(root: Path) -> Host:
+    """A ConnectX port with two VFs: one here, one in a pod and of an address that its PF's driver knows."""
+    host = Host(root)
+    pf = host.pf("0000:3b:00.0", "ens1f0np0", "0c:42:a1:00:00:10")
+    host.rdma(pf, "mlx5_0")
+    host.rdma(host.vf(pf, 0, "0000:3b:00.2", "ens1f0v0", "0c:42:a1:00:01:00"), "mlx5_2")
+    host.rdma(host.vf(pf, 1, "0000:3b:00.3"), "mlx5_3")
+    return host
+
+
+def sub_function_host(root: Path) -> Host:
+    """A ConnectX port in switchdev mode with a sub-function, and that one's representor."""
+    host = Host(root)
+    pf = host.pf("0000:3b:00.0", "ens1f0np0", "0c:42:a1:00:00:10")
+    host.rdma(pf, "mlx5_0", "ens1f0np0")
+    function = host.sub_function(pf, 2, "ens1f0s88", "0c:42:a1:00:03:00").parents[1]
+    host.rdma(function, "mlx5_2", "ens1f0s88")
+    host.netdev(pf, "en3f0pf0sf88", "ae:00:00:00:00:01", "pf0sf88")
+    return host
+
+
 def big_host(root: Path, pfs: int = 8, vfs: int = 127) -> Host:
     """Many PFs, bonded in pairs, with all their VFs, each with a netdev, an RDMA and three auxiliary devices."""
     host = Host(root)
