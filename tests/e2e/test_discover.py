@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 import yaml
 
 from tests.e2e.kit import EXECUTABLE, Program, Stage
-from tests.simulator.objects import Object
-from tests.sysfs.trees import Host, mlx5_host
+from tests.simulator.objects import Object, job, pod
+from tests.sysfs.trees import Host, bonded_host, mlx5_host, sriov_host, sub_function_host
 
 STATES = "/apis/cloudvision.arista.io/v1/namespaces/cloudvision/nodeinterfacestates"
 NODE = "gpu-1"
@@ -132,6 +133,31 @@ def test_from_the_sys_folder_to_cloudvision(stage: Stage, host: Host, node: Obje
         {"name": "ens1f0np0", "mac_address": "0c:42:a1:00:00:10"},
         {"name": "ens1f1np1", "mac_address": "0c:42:a1:00:00:11"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("build", "fabric"),
+    [
+        (bonded_host, ["0c:42:a1:00:00:10", "0c:42:a1:00:00:11"]),
+        (sriov_host, ["0c:42:a1:00:00:10"]),
+        (sub_function_host, ["0c:42:a1:00:00:10", "0c:42:a1:00:03:00"]),
+    ],
+)
+def test_a_job_on_the_hosts_network_holds_what_discovery_found(
+    stage: Stage, node: Object, tmp_path: Path, build: Callable[[Path], Host], fabric: list[str]
+) -> None:
+    """Every field of the state survives the API server, and the job has the rails' own and the bond's addresses."""
+    assert node
+    host = build(tmp_path / "host/sys")
+    found = published(discover(stage, host), stage)
+    words = [EXECUTABLE, "discover", "--once", "-o", "json", "--node-name", NODE, "--sysfs-root", str(host.root)]
+    by_hand = subprocess.run(words, check=True, capture_output=True, text=True, env={})
+    assert json.loads(by_hand.stdout)["status"] == found["status"]
+    stage.informer()
+    made = stage.cluster.create(job("kubeflow.org", "MPIJob", "host"))
+    stage.cluster.run_pod(pod("host-0", made, node=NODE, hostNetwork=True))
+    (entry,) = stage.wait_for_states("host", "RUNNING")
+    assert entry["interfaces"]["values"] == fabric
 
 
 @pytest.mark.parametrize("output", ["table", "wide", "json", "yaml"])
