@@ -80,7 +80,7 @@ def test_equal_content_is_an_equal_payload_in_both_modes(stage: Stage, chosen: s
 
 def test_two_operators_states_of_one_node_are_one_entry_a_function_and_one_warning(stage: Stage) -> None:
     states = []
-    for namespace, mac in (("sriov-network-operator", "02:00:00:00:00:01"), ("left-behind", "02:00:00:00:00:02")):
+    for namespace, mac in (("cloudvision", "02:00:00:00:00:01"), ("team", "02:00:00:00:00:02")):
         state = node_state(*OPERATOR, "n1", mac)
         state["metadata"]["namespace"] = namespace
         states.append(create(stage, state))
@@ -89,8 +89,8 @@ def test_two_operators_states_of_one_node_are_one_entry_a_function_and_one_warni
     assert len(stage.cloudvision.nodes["n1"]["data_interfaces"]["values"]) == 1
     program.wait_for_log("is the other one stale?")
     (warning,) = [line for line in program.log.splitlines() if "stale?" in line]
-    assert "sriov-network-operator/n1" in warning
-    assert "left-behind/n1" in warning
+    assert "cloudvision/n1" in warning
+    assert "team/n1" in warning
     stage.cluster.patch(states[0], {"metadata": {"labels": {"touched": "yes"}}})
     stage.cluster.delete(states[1])
     stage.cloudvision.wait_for(
