@@ -85,8 +85,8 @@ class Netdevs:
             # For the bonding driver alone; drivers/net/bonding/bond_sysfs_slave.c.
             permanent = known_mac(tree.value(f"{folder}/bonding_slave/perm_hwaddr", name, hardware_address, ""))
             self._members.setdefault(bond, []).append(name)
-        if base(tree.link(f"{folder}/master", name)) != master:
-            tree.gone(f"{folder}/master")  # so the address may be of either time
+        if master and base(tree.link(f"{folder}/master", name)) != master:
+            tree.gone(f"{folder}/master")  # so the address may be of either time; scan() sees to one that came
         return Netdev(name, mac, bool(text) and not text.strip("0:"), permanent, bond, state)
 
     def shown(self, name: str, folder: str) -> str:

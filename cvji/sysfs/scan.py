@@ -66,10 +66,13 @@ def scan(root: Path, kinds: Mapping[str, str] | None = None, *, explain: bool = 
     lines += [line for device, bus in others.items() for line in reader.on_bus(device, bus)]
     lines.sort(key=lambda line: (pci_order(line.pci_address), line.device_path, natural(line.name)))
     bonds = netdevs.bonds()
-    shared = {bond.mac for bond in bonds}
+    addresses = {bond.mac for bond in bonds}
     for nic in every_nic(lines):
-        if nic.mac in shared and nic.mac and not nic.bond:
-            tree.gone(f"/class/net/{nic.name}/master")  # the bonding driver sets the address before the master
+        if nic.mac and not nic.bond:
+            # One address twice: the bonding driver sets it before the master, and takes the master away before it.
+            if nic.mac in addresses:
+                tree.gone(f"/class/net/{nic.name}/master")
+            addresses.add(nic.mac)
     netdevs.compare()
     if explain:
         netdevs.explain()

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from posixpath import dirname, normpath
+from posixpath import normpath
 from typing import TypeVar
 
 from cvji.sysfs.nics import Fault
@@ -84,7 +84,7 @@ class Tree:
             return ""
         if target.startswith("/"):  # never in sysfs itself; a copied tree may have them
             return normpath(target.removeprefix("/sys"))
-        return normpath(f"{dirname(path)}/{target}")
+        return normpath(f"{path.rpartition('/')[0]}/{target}")
 
     def names(self, path: str, who: str) -> list[str] | None:
         """What a folder holds; None where there is no such folder."""
