@@ -29,6 +29,8 @@ SETTLE = 0.4  # seconds without a further change of links before a scan ...
 SETTLE_MAX = 3.0  # ... or since the first of them, on a node where they never end
 RETRY_FIRST, RETRY_MAX = 1.0, 60.0  # seconds, jittered: 5,000 nodes meet an API server that comes back
 SCANS = 3  # at once one after another, where something changes during the scan
+# In the state's message: it names no NIC, so that the state is not written again for each one that moves.
+UNSETTLED = f"{SCANS} scans do not agree: NICs come, go or are renamed all the time"
 STUCK = 90.0  # seconds; longer than every timeout of one round
 JITTER = 0.2  # of the interval
 
@@ -62,43 +64,44 @@ class Observer:
         self._root = root
         self._netlink = netlink
         self._warned: set[Fault] = set()
+        self._trouble = ""
         self.memory = Memory()
 
     def observe(self, before: State, *, explain: bool = False) -> Observation:
-        """What the node has now; `before` stands where that cannot be told. With `explain`, all that was left out."""
+        """What the node has now; `before` stands where that is not known. With `explain`, all that was left out."""
         found, links, trouble = self._look(explain=explain)
         if not found.readable:
             return Observation(failed(before, "; ".join(map(str, found.warnings))))
+        interfaces, bonds, memory = complete(found, links, self.memory)
+        if trouble != self._trouble and trouble:
+            log.warning("%s%s", trouble, f" ({', '.join(found.changed[:3])} ...)" if found.changed else "")
+        self._trouble = trouble
+        if trouble:  # without addresses, or of no one moment, it is not what the node has; what is remembered stays
+            return Observation(failed(before, trouble), interfaces, bonds, found.left_out, settled=trouble != UNSETTLED)
         for fault in found.warnings:
             if fault not in self._warned:
                 log.warning("%s", fault)
         self._warned = set(found.warnings)
-        interfaces, bonds, memory = complete(found, links, self.memory)
-        if trouble:  # without addresses, or of no one moment, it is not what the node has; what is remembered stays
-            log.warning("%s", trouble)
-            return Observation(failed(before, trouble), interfaces, bonds, found.left_out, settled=not found.changed)
         self.memory = memory
         return Observation(state_of(interfaces, bonds, found.warnings), interfaces, bonds, found.left_out)
 
     def _look(self, *, explain: bool) -> tuple[Scan, Links, str]:
         """Scan until nothing changes meanwhile, or two scans agree; and what went wrong ("" if nothing)."""
         before: object = None
-        found = Scan(())
+        found, links = Scan(()), Links()
         for _ in range(SCANS):
-            links = Links()
             try:
                 if self._netlink:
                     links = read_links()
             except LinksError as err:
-                return scan(self._root, explain=explain), links, str(err)
+                return scan(self._root, explain=explain), Links(), str(err)
             found = scan(self._root, links.kinds, explain=explain)
             names = {nic.name for nic in every_nic(found.interfaces) if nic.name}
             unlisted = names - links.names if self._netlink else set()
             if (not found.changed and not unlisted) or before == (found, unlisted):
                 return found, links, ""
             before = (found, unlisted)
-        changed = ", ".join(found.changed)
-        return found, links, f"{SCANS} scans do not agree, the NICs change meanwhile: {changed or 'their addresses'}"
+        return found, links, UNSETTLED
 
 
 def uses_netlink(settings: Settings) -> bool:

@@ -77,9 +77,9 @@ def read_node_state(chosen: InterfaceType, raw: bytes | msgspec.Raw) -> NodeStat
     if chosen is not InterfaceType.PF:
         parts += [vf for pf in interfaces for vf in pf.vfs or ()]
     names = {part.name for part in parts}
-    told: list[NodeInterface | NodeVf | NodeBond] = [*parts]
-    told += [bond for bond in bonds if not names.isdisjoint(bond.members or ())]
-    nics = sorted({(nic, _function(part)) for part in told if (nic := _nic(part))})
+    reported: list[NodeInterface | NodeVf | NodeBond] = [*parts]
+    reported += [bond for bond in bonds if not names.isdisjoint(bond.members or ())]
+    nics = sorted({(nic, _function(part)) for part in reported if (nic := _nic(part))})
     # A pod on the host's network uses the rails, which are the NICs with RDMA; failing that, any of them. Its frames
     # carry the address of the port or, where the port is bonded, of the bond.
     rails = [part for part in interfaces if part.rdma_device] or interfaces

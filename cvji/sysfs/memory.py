@@ -1,4 +1,4 @@
-"""What is known of each NIC, from three sources: seen here, told by its PF's driver, or remembered.
+"""What is known of each NIC, from three sources: seen here, in its PF's own list, or remembered.
 
 Pure. A NIC given to a pod takes its name, addresses and perhaps its RDMA device out of sight; what it was is kept by
 its device and port until the device itself is gone. What could not be read does not overwrite what was known.
@@ -40,11 +40,11 @@ def complete(found: Scan, links: Links, memory: Memory) -> tuple[tuple[Interface
     for _, lines in groupby(found.interfaces, key=lambda line: line.device_path):
         for line, past in _ports(list(lines), memory, seen):
             full = _filled(line, links, "", past)
-            told = links.vf_macs.get(full.name, {})
+            listed = links.vf_macs.get(full.name, {})
             vfs = []
             for _, functions in groupby(full.vfs, key=lambda vf: vf.pci_address):
                 for vf, past_vf in _ports(list(functions), memory, seen):
-                    vfs.append(_filled(vf, links, told.get(vf.index, ""), past_vf))
+                    vfs.append(_filled(vf, links, listed.get(vf.index, ""), past_vf))
             done.append(msgspec.structs.replace(full, vfs=tuple(vfs)))
     kept: dict[str, tuple[Remembered, ...]] = {}
     for nic in every_nic(done):
@@ -113,8 +113,8 @@ def _away(beside: _Nic, port: Remembered) -> _Nic:
     return msgspec.structs.replace(blank, rdma_device="", sources=type(blank.sources)())
 
 
-def _filled(nic: _Nic, links: Links, told: str, past: Remembered) -> _Nic:
-    """`nic` with its addresses and with what is remembered; `told` is the MAC that the PF's driver says it has."""
+def _filled(nic: _Nic, links: Links, listed: str, past: Remembered) -> _Nic:
+    """`nic` with its addresses and with what is remembered; `listed` is its MAC in its PF's own list."""
     here, remembered = Source.HERE, Source.REMEMBERED
     in_sight = bool(nic.name)
     rdma = nic.rdma_device or ("" if in_sight else past.rdma_device)
@@ -123,7 +123,7 @@ def _filled(nic: _Nic, links: Links, told: str, past: Remembered) -> _Nic:
     else:  # a virtual machine's own addresses are not known
         ips, ips_from = (past.ips if in_sight or nic.away else ()), remembered
     kept = "" if nic.unset else past.mac
-    mac = nic.mac or told or kept
+    mac = nic.mac or listed or kept
     permanent = nic.permanent_mac
     if nic.bond and not permanent:
         permanent = links.permanent.get(nic.name, "") or (past.mac if past.mac != nic.mac else "")
@@ -135,7 +135,7 @@ def _filled(nic: _Nic, links: Links, told: str, past: Remembered) -> _Nic:
     sources = msgspec.structs.replace(
         full.sources,
         name=here if in_sight else remembered if past.name else None,
-        mac=here if nic.mac else Source.KERNEL if told else remembered if kept else None,
+        mac=here if nic.mac else Source.KERNEL if listed else remembered if kept else None,
         ips=ips_from if ips else None,
         rdma_device=here if nic.rdma_device else remembered if rdma else None,
     )

@@ -64,7 +64,8 @@ class Netdevs:
         found = {name: netdevs[name] for name in sorted(netdevs, key=natural) if reasons[name] == ""}
         if found or not all(reason is None or reason in _SECONDARY for reason in reasons.values()):
             return found, False
-        return found, self._tree.names(f"{device}/net", base(device)) is not None
+        away = self._tree.names(f"{device}/net", base(device)) is not None
+        return found, away and not self._tree.exists(f"{device}/ieee80211")  # Wi-Fi, away with its phy
 
     def leave_out(self, device: str, reason: str) -> None:
         """No netdev of this device counts."""

@@ -66,7 +66,7 @@ class VirtualFunction(msgspec.Struct, frozen=True):
 class Interface(msgspec.Struct, frozen=True):
     """A physical interface. Text that is not known is empty, a number that is not known is None.
 
-    Which netdev it is, is told by its device and port: `device_path` is the device's path in sysfs from its PCI
+    A netdev is identified by its device and port: `device_path` is the device's path in sysfs from its PCI
     function on (or below /devices), `port` the number that several netdevs of one device differ in (dev_port).
     `pci_address` of a virtio device or a sub-function is that of the PCI function it lives on.
 

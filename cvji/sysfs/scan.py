@@ -135,8 +135,6 @@ class _Reader:
         if device not in self._netdevs.by_device and not tree.text(f"{device}/class", address).startswith("0x02"):
             return []
         ports, away = self._netdevs.ports(device)
-        if away and tree.exists(f"{device}/ieee80211"):
-            return []
         who = next(iter(ports), address)
         total = tree.value(f"{device}/sriov_totalvfs", who, _count, None)
         vfs, live = self._virtual(device, who) if total else ((), None)

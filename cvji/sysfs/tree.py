@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Tree:
     """A sys folder, by paths that begin at its root.
 
-    Each read takes `who`, the interface or device that a fault is told of. `listed` says that what is read is known
+    Each read takes `who`, the interface or device that a fault is noted for. `listed` says that what is read is known
     to be there, every netdev having it or a folder having listed it: where it is not, something changed meanwhile.
     """
 
