@@ -78,7 +78,7 @@ def _ports(lines: list[_Nic], memory: Memory, seen: set[str]) -> list[tuple[_Nic
         return [(line, Remembered()) for line in lines]
     if not lines[0].name:  # nothing is in sight: the one line stands for all of them
         first = msgspec.structs.replace(lines[0], port=past[0].port)
-        return [(first, past[0])] + [(_away(first, port), port) for port in past[1:]]
+        return [(first, past[0])] + [(_beside(first, port, away=first.away), port) for port in past[1:]]
     matched: dict[int, Remembered] = {}
     for same in (_same_name, _same_mac, _same_port):
         for at, line in enumerate(lines):
@@ -87,8 +87,8 @@ def _ports(lines: list[_Nic], memory: Memory, seen: set[str]) -> list[tuple[_Nic
                 matched[at] = hits[0]
                 past.remove(hits[0])
     pairs = [(line, matched.get(at, Remembered())) for at, line in enumerate(lines)]
-    away = [port for port in past if port.mac not in seen]
-    return pairs + [(_away(lines[0], port), port) for port in away]
+    away = [port for port in past if not port.mac or port.mac not in seen]
+    return pairs + [(_beside(lines[0], port, away=True), port) for port in away]
 
 
 def _same_port(nic: Interface | VirtualFunction, port: Remembered) -> bool:
@@ -103,10 +103,10 @@ def _same_mac(nic: Interface | VirtualFunction, port: Remembered) -> bool:
     return bool(port.mac) and _own(nic) == port.mac and _same_port(nic, port)
 
 
-def _away(beside: _Nic, port: Remembered) -> _Nic:
-    """A port of the same device as `beside` that is out of sight."""
+def _beside(nic: _Nic, port: Remembered, *, away: bool) -> _Nic:
+    """A port of the same device as `nic` that is out of sight."""
     blank = msgspec.structs.replace(
-        beside, name="", port=port.port, mac="", unset=False, permanent_mac="", bond="", oper_state="", away=True
+        nic, name="", port=port.port, mac="", unset=False, permanent_mac="", bond="", oper_state="", away=away
     )
     if isinstance(blank, Interface):
         return msgspec.structs.replace(blank, rdma_device="", speed=None, vfs=())
@@ -118,7 +118,8 @@ def _filled(nic: _Nic, links: Links, listed: str, past: Remembered) -> _Nic:
     here, remembered = Source.HERE, Source.REMEMBERED
     in_sight = bool(nic.name)
     rdma = nic.rdma_device or ("" if in_sight else past.rdma_device)
-    if in_sight and (nic.name in links.names or not past.name):
+    # A name that netlink does not know left between the two looks; without netlink no address is known.
+    if in_sight and (nic.name in links.names or not links.names):
         ips, ips_from = links.ips.get(nic.name, ()), here
     else:  # a virtual machine's own addresses are not known
         ips, ips_from = (past.ips if in_sight or nic.away else ()), remembered

@@ -58,6 +58,12 @@ def test_what_is_seen_here_is_newer_than_the_pfs_list(host: Host) -> None:
     assert (vf.mac, vf.sources.mac) == (MAC, Source.HERE)
 
 
+def test_one_that_left_before_its_addresses_were_asked_for_keeps_them(host: Host) -> None:
+    _, _, memory = look(host, LINKS, EMPTY)
+    for links, ips in ((Links(names=frozenset({"lo"})), LINKS.ips["ens1v0"]), (Links(names=frozenset({"ens1v0"})), ())):
+        assert look(host, links, memory)[1].ips == ips
+
+
 def test_a_vf_that_is_gone_is_forgotten(host: Host) -> None:
     _, _, memory = look(host, LINKS, EMPTY)
     host.no_vfs(host.root / "bus/pci/devices/0000:3b:00.0")
