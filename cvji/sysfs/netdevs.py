@@ -80,7 +80,7 @@ class Netdevs:
         text = tree.value(f"{folder}/address", name, hardware_address, "", listed=True)
         state = tree.text(f"{folder}/operstate", name, listed=True)
         mac = known_mac(text)
-        bond = master if master and self._is_bond(master, mac) else ""
+        bond = master if master and self.shown(master, f"{folder}/master") and self._is_bond(master, mac) else ""
         permanent = ""
         if bond:
             # For the bonding driver alone; drivers/net/bonding/bond_sysfs_slave.c.
@@ -179,7 +179,7 @@ class Netdevs:
         # netvsc (drivers/net/hyperv) and net_failover give a VF's traffic and address to a NIC of their own.
         master = base(tree.link(f"{folder}/master", name))
         if master in self._physical:
-            return f"enslaved to the NIC {master}, which has its address"
+            return f"enslaved to the NIC {printable(master)}, which has its address"
         if name.startswith("tmfifo_net"):  # the name that udev gives it; see tmfifo()
             return "tmfifo, a DPU's link to its host"
         mac = tree.value(f"{folder}/address", name, hardware_address, "", listed=True)

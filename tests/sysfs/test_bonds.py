@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cvji.sysfs.links import Links
@@ -83,6 +84,16 @@ def test_other_masters_are_no_bonds(host: Host, kind: str, part: str) -> None:
         found = scan(host.root, kinds)
         assert found.bonds == ()
         assert {nic.bond for nic in found.interfaces} == {""}
+
+
+def test_a_bond_with_an_unprintable_name_costs_itself_and_a_warning(host: Host) -> None:
+    name = b"\xff\x07bond".decode("utf-8", "surrogateescape")
+    host.bond(name, *two_ports(host))
+    found = scan(host.root)
+    interfaces, bonds, _ = complete(found, NO_LINKS, EMPTY)
+    assert (bonds, {nic.bond for nic in interfaces}) == ((), {""})
+    assert [fault.interface for fault in found.warnings] == ["\\udcff\\x07bond"] * 2
+    assert b"bond0" not in msgspec.json.encode(state_of(interfaces, bonds, found.warnings))
 
 
 def test_a_bond_of_vfs_on_the_host_is_one_too(host: Host) -> None:
