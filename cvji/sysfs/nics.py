@@ -160,8 +160,6 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
 
 
-def pci_order(address: str) -> tuple[int, ...]:
-    """A sort key for PCI addresses of any domain width; what has no address comes last."""
-    if not PCI.fullmatch(address):
-        return (1 << 32,)
-    return tuple(int(part, 16) for part in re.split(r"[:.]", address))
+def pci_order(address: str) -> tuple[bool, int, str]:
+    """A sort key for PCI addresses of any domain width, which has no zeros before it; no address comes last."""
+    return not address, len(address), address

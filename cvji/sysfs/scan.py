@@ -274,13 +274,14 @@ class _Reader:
         names: Iterable[str] | None = self._rdma.get(device)
         if names is None:
             names = self._tree.names(f"{device}/infiniband", netdev or base(device)) or ()
-        shown = self._netdevs.shown
-        names = sorted((name for name in names if shown(name, f"{device}/infiniband/{name}")), key=natural)
+        names = [name for name in names if self._netdevs.shown(name, f"{device}/infiniband/{name}")]
         if len(names) == 1:
             return names[0]
         if not netdev:
             return ""
-        return next((name for name in names if self._serves(f"{device}/infiniband/{name}", netdev)), "")
+        return next(
+            (name for name in sorted(names, key=natural) if self._serves(f"{device}/infiniband/{name}", netdev)), ""
+        )
 
     def _serves(self, rdma: str, netdev: str) -> bool:
         ports = self._tree.names(f"{rdma}/ports", netdev) or ()
