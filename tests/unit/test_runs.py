@@ -13,6 +13,7 @@ from cvji.jobs.pods import Stage
 from cvji.jobs.report import JobState
 from cvji.jobs.runs import Policy
 from cvji.jobs.tracker import Tracker
+from cvji.kube.events import Unserved
 from tests.unit.world import (
     BROKEN,
     CANCELLED,
@@ -698,3 +699,15 @@ def test_every_rule_of_the_state_machine_names_a_test_that_exists() -> None:
     named = set(re.findall(r"test_\w+", runs.__doc__ or "")) - {"test_runs"}
     assert len(named) == 11
     assert named <= set(globals())
+
+
+def test_a_run_of_a_kind_that_is_served_no_more_is_cancelled() -> None:
+    """Its CRD was removed while nobody looked."""
+    world = running()
+    world.jobs.clear()
+    world.pods.clear()
+    world.now = 20
+    world.successor()
+    assert world.run(600) == []
+    world.tracker.apply(Unserved(("batch", "Job")), T0 + world.now)
+    assert [(report.state, report.end) for report in world.run()] == [(CANCELLED, at(620))]
