@@ -21,6 +21,7 @@ from tests.unit.world import (
     COMPLETED,
     FAILED,
     RUNNING,
+    T0,
     World,
     at,
     macs,

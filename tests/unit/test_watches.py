@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
@@ -40,8 +39,8 @@ class Thing(msgspec.Struct):
 
 
 @pytest.fixture
-def clock() -> Iterator[list[float]]:
-    yield [0.0]
+def clock() -> list[float]:
+    return [0.0]
 
 
 def watches(server: Server, clock: list[float]) -> tuple[Watches, list[Any]]:
@@ -89,7 +88,7 @@ def test_a_group_that_cannot_say_what_it_serves_has_not_lost_its_objects(clock: 
     assert events == []
 
 
-def test_discovery_comes_first_and_names_nothing_where_nothing_is_served(clock: list[float]) -> None:
+def test_discovery_comes_first_and_names_nothing_where_nothing_is_served() -> None:
     server = Server()
     server.groups = {}
     events: list[Any] = []
