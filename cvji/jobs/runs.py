@@ -256,13 +256,11 @@ class Runs:
     def _vacate(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
         """-> VACANT -> IDLE: the job holds nothing; at once if it is stopped, else for START_MAX_WAIT."""
         if self.state is State.IDLE:
-            if not self._unseen_pods(view):
-                return None
             finished = view.group.finished
-            if job.started and finished < job.started:  # of a run before the one that the object speaks of
+            # Not where it ended before the start that the object speaks of now: then nothing is known of that run.
+            if not finished or not self._unseen_pods(view) or finished < (job.started or 0):
                 return None
-            self._let_go = int(min(now, finished)) if finished else int(now)
-            self.state, self._vacant = State.VACANT, now
+            self.state, self._vacant, self._let_go = State.VACANT, now, int(min(now, finished))
         elif self.state is not State.VACANT:
             self.state, self._vacant, self._let_go = State.VACANT, now, int(now)
         due = self._vacant + (0.0 if job.stopped else self._policy.max_wait)

@@ -712,3 +712,16 @@ def test_a_run_of_a_kind_that_is_served_no_more_is_cancelled() -> None:
     assert world.run(600) == []
     world.tracker.apply(Unserved(("batch", "Job")), T0 + world.now)
     assert [(report.state, report.end) for report in world.run()] == [(CANCELLED, at(620))]
+
+
+def test_a_pod_that_gets_its_nics_minutes_after_it_runs_counts_on_when_it_succeeds() -> None:
+    world = World()
+    world.job()
+    world.pod("late", nics=(), started=0)
+    assert world.run(300) == []
+    world.pod("late", nics=(1,), started=0)
+    world.pod("other", nics=(2,), started=0)
+    world.run(10)
+    world.pod("late", "Succeeded", nics=(1,), started=0, finished=310)
+    assert world.run(30) == []
+    assert world.runs() == {"job": (RUNNING, 0, None, macs(1, 2))}
