@@ -237,16 +237,16 @@ class Cluster:
             group = self._groups[uid] = Group()
         return group
 
-    @staticmethod
-    def _count(group: Group, pod: Pod, held: Holds, one: int) -> None:
+    def _count(self, group: Group, pod: Pod, held: Holds, one: int) -> None:
         if pod.stage is Stage.RUNNING:
             group.holding += one if held else 0
         elif pod.stage is Stage.PENDING:
             group.pending += 0 if pod.deleting else one
         elif pod.stage is Stage.FAILED:
             group.failed += 0 if pod.deleting else one
-        if pod.stage is not Stage.PENDING and pod.created > group.newest:
-            group.newest = pod.created
+        if one < 0 or pod.stage is Stage.PENDING or pod.uid in self._over:
+            return
+        group.newest = max(group.newest, pod.created)
         if pod.started and (not group.started or pod.started < group.started) and unwatched.ran(pod):
             group.started = pod.started
         if pod.finished and pod.finished > group.finished:
