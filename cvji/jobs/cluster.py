@@ -370,6 +370,7 @@ class Cluster:
 
         Returns the uids touched.
         """
+        self._over.difference_update([pod.uid for pod in self._all_pods(uid) if pod.stage is Stage.RUNNING])
         queue = [uid]
         while queue:
             ended = queue.pop()
