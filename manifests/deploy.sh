@@ -14,6 +14,7 @@ ours=app=cv-job-informer,app.kubernetes.io/name=cvji
 job=app=cv-job-informer,app.kubernetes.io/component=informer
 node=app=cv-job-informer,app.kubernetes.io/component=interface-discovery
 states=nodeinterfacestates.cloudvision.arista.io
+reports="jobreports.cloudvision.arista.io nodereports.cloudvision.arista.io"
 created=cvji.arista.io/namespace-created     # annotation: the namespace is ours to delete
 namespaced=pods,deployments.apps,daemonsets.apps,poddisruptionbudgets.policy,serviceaccounts,configmaps,secrets
 namespaced+=,roles.rbac.authorization.k8s.io,rolebindings.rbac.authorization.k8s.io,leases.coordination.k8s.io
@@ -418,7 +419,7 @@ delete() {
     flag DELETE_CRD
     check_cluster
     check_permission delete
-    local left
+    local left crd stay=""
     # The informer first: it is not to see its node states go and take the nodes out of CloudVision.
     {
         k delete deployments -l "$ours" --ignore-not-found --cascade=foreground --timeout=2m ||
@@ -427,10 +428,11 @@ delete() {
             say "pods of cv-interface-discovery are still ending, on nodes that are down perhaps"
         k delete "$namespaced" -l "$ours" --ignore-not-found --wait=false
         everywhere delete "$clusterwide" -l "$ours" --ignore-not-found
-        if k get crd "$states" >/dev/null 2>&1; then
-            k delete "$states" --all --ignore-not-found
-            if [[ -n $DELETE_CRD ]]; then everywhere delete crd "$states"; fi
-        fi
+        for crd in $states $reports; do
+            if ! k get crd "$crd" >/dev/null 2>&1; then continue; fi
+            k delete "$crd" --all --ignore-not-found
+            if [[ -n $DELETE_CRD ]]; then everywhere delete crd "$crd"; fi
+        done
     } | quietly
     if [[ -n $(annotation) ]]; then
         left=$(inhabitants)
@@ -442,8 +444,11 @@ delete() {
     elif k get namespace "$place" >/dev/null 2>&1; then
         say "Namespace $place stays: it was there before the first deploy."
     fi
-    if k get crd "$states" >/dev/null 2>&1; then
-        say "CRD $states stays: \`just delete crd=true\` removes it, with every object of its kind."
+    for crd in $states $reports; do
+        if k get crd "$crd" >/dev/null 2>&1; then stay+=" ${crd%%.*}"; fi
+    done
+    if [[ -n $stay ]]; then
+        say "These CRDs stay:$stay. \`just delete crd=true\` removes them, with every object of their kinds."
     fi
     say "Removed. CloudVision keeps what it was last told."
 }
@@ -484,6 +489,7 @@ status() {
     if [[ $COMPONENT != node ]]; then
         say ""
         say "Leader: $(k get lease cv-job-informer -o 'jsonpath={.spec.holderIdentity}' 2>/dev/null || true)"
+        say "What was reported to CloudVision: kubectl -n $place get jobreports,nodereports"
     fi
     if [[ $COMPONENT != job ]] && k get crd "$states" >/dev/null 2>&1; then
         say ""

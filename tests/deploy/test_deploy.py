@@ -1,12 +1,15 @@
 """`just deploy` and its companions on a real API server, controller manager and scheduler; the kubelet is played."""
 
 import base64
+import json
 import os
 import subprocess
 from typing import Any
 
 import pytest
 
+from cvji.nodes.inventory import NodeReport
+from cvji.reports.records import Record, write_spec
 from tests.cluster.controlplane import ControlPlane, Response, wait_for
 from tests.deploy import test_manifests
 from tests.deploy.conftest import NODES, PLACE, Deployer
@@ -19,6 +22,7 @@ OURS = "labelSelector=app%3Dcv-job-informer"
 DISCOVERY = test_manifests.DISCOVERY | RESTRICTION  # the cluster of the tests is new enough
 SECRET = "Secret/cv-job-informer-api-credentials"
 CRD = "CustomResourceDefinition/nodeinterfacestates.cloudvision.arista.io"
+REPORT_CRDS = {f"CustomResourceDefinition/{kind}reports.cloudvision.arista.io" for kind in ("job", "node")}
 MADE_BY_CONTROLLERS = ("Pod", "ReplicaSet", "ControllerRevision", "Event", "EndpointSlice")
 
 
@@ -215,7 +219,7 @@ def test_delete_leaves_nothing_and_the_crd_until_asked(scheduled_plane: ControlP
     left_by_the_program(scheduled_plane)
     done = deployer("delete")
     assert done.returncode == 0, done.stderr
-    assert names(everything(scheduled_plane)) == {CRD}
+    assert names(everything(scheduled_plane)) == {CRD} | REPORT_CRDS
     assert scheduled_plane.request("GET", f"/api/v1/namespaces/{PLACE}").status == 404
     assert "crd=true" in done.stdout
     done = deployer("delete", "crd=true")
@@ -230,6 +234,9 @@ def left_by_the_program(plane: ControlPlane) -> None:
     plane.call("POST", lease_path, {"metadata": {"name": "cv-job-informer", "labels": lease.LABELS}})
     path = f"/api/v1/namespaces/{PLACE}/configmaps"
     plane.call("POST", path, {"metadata": {"name": "cv-job-informer-checkpoint-3", "labels": checkpoint.LABELS}})
+    body = write_spec(Record(("node", "cp-0"), 1, NodeReport("cp-0", ())), PLACE, "", location="lab", term=1)
+    reports = f"/apis/cloudvision.arista.io/v1/namespaces/{PLACE}/nodereports"
+    wait_for("the CRD to be served", lambda: plane.request("POST", reports, json.loads(body)).status == 201)
 
 
 def test_delete_keeps_the_namespace_where_there_is_more_in_it(
@@ -241,7 +248,7 @@ def test_delete_keeps_the_namespace_where_there_is_more_in_it(
     done = deployer("delete")
     assert done.returncode == 0, done.stderr
     assert "Namespace cloudvision stays, as there is more in it: secret/pull" in done.stdout
-    assert names(everything(scheduled_plane)) == {CRD, "Namespace/cloudvision"}
+    assert names(everything(scheduled_plane)) == {CRD, "Namespace/cloudvision"} | REPORT_CRDS
 
 
 def test_delete_keeps_a_namespace_that_was_there_before(scheduled_plane: ControlPlane, deployer: Deployer) -> None:

@@ -10,10 +10,13 @@ from cvji.ledger import SHARDS
 from cvji import __version__
 from cvji.informer import DRAIN, NAME
 from cvji.jobs.kinds import BUILT_IN
+from cvji.reports.records import GROUP, PLURALS
 from cvji.settings import NodeConfigMode
 from tests.deploy.rendered import COMPONENTS, ROOT, Object, names, one, render
 
 INFORMER = {
+    "CustomResourceDefinition/jobreports.cloudvision.arista.io",
+    "CustomResourceDefinition/nodereports.cloudvision.arista.io",
     "Namespace/cloudvision",
     "ServiceAccount/cv-job-informer",
     "ClusterRole/cv-job-informer",
@@ -85,12 +88,15 @@ def test_the_cluster_role_of_the_informer_is_the_registry_and_what_jobs_hold(bas
     assert grants(one(base, "ClusterRole", "cv-job-informer")) == expected
 
 
-def test_the_informer_may_write_its_lease_and_its_checkpoint_alone(base: list[Object]) -> None:
+def test_the_informer_may_write_its_lease_its_reports_and_its_checkpoint_alone(base: list[Object]) -> None:
     shards = [f"{NAME}-checkpoint-{shard}" for shard in range(SHARDS)]
     lease, checkpoint = ("coordination.k8s.io", "leases"), ("", "configmaps")
     expected = {(*lease, "create", ""), (*checkpoint, "create", "")}
     expected |= {(*lease, verb, NAME) for verb in ("get", "update")}
     expected |= {(*checkpoint, verb, shard) for verb in ("get", "update") for shard in shards}
+    for plural in PLURALS.values():
+        expected |= {(GROUP, plural, verb, "") for verb in ("list", "get", "create", "update", "delete")}
+        expected.add((GROUP, f"{plural}/status", "update", ""))
     assert grants(one(base, "Role", "cv-job-informer")) == expected
 
 

@@ -2,19 +2,23 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from cvji.jobs.report import Holds, JobState, of_macs
-from cvji.kube.client import Api
+from cvji.jobs.report import Holds, JobState, Key, of_macs
+from cvji.kube.client import Api, ApiError
 from cvji.nodes.inventory import Nic, NodeReport
-from cvji.reports.records import Delivery, Key, Listed, Reason, Record, write_spec
+from cvji.reports.records import PLURALS, Delivery, Listed, Reason, Record, object_name, write_spec
 from cvji.reports.store import PAGE
-from cvji.reports.tasks import Acknowledged, Changed, Forgotten, Lost, Written
-from tests.cluster.controlplane import ControlPlane
+from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
+from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.cluster.crds import report_crds
+from tests.deploy.rendered import ROOT
+from tests.e2e.kit import write_kubeconfig
 from tests.unit.test_records import MACS, UID, job_report
 from tests.unit.test_store import Leader
 
@@ -296,3 +300,101 @@ def test_writes_wait_while_the_api_server_restarts(monkeypatch: pytest.MonkeyPat
         plane.start_apiserver()
         leader.wait_for(*(Written(("job", f"u{number}"), 1) for number in range(20)))
         leader.store.close()
+
+
+# --- the role ---------------------------------------------------------------------------------------------------
+
+
+class RefusedApi(Api):
+    """An Api that keeps what was refused."""
+
+    refused = ""
+
+    def get(self, path: str, query: Mapping[str, str | int] | None = None, *, timeout: float = 60.0) -> bytes:
+        try:
+            return super().get(path, query, timeout=timeout)
+        except ApiError as err:
+            self.note(err)
+            raise
+
+    def send(self, method: str, path: str, body: bytes | None, **more: Any) -> bytes:
+        try:
+            return super().send(method, path, body, **more)
+        except ApiError as err:
+            self.note(err)
+            raise
+
+    def note(self, err: ApiError) -> None:
+        if err.code == 403:
+            self.refused = self.refused or str(err)
+
+
+def course(leader: Leader, api: RefusedApi, edit: Callable[[Key], object]) -> None:
+    """Everything that is done with a report of each kind, until something is refused."""
+    leader.take_over(1)
+
+    def came(event: Event) -> bool:
+        with leader.news:
+            assert leader.news.wait_for(lambda: event in leader.events or api.refused, 30)
+        return not api.refused
+
+    for first, second in ((job_report(), job_report(finished=5)), (NODE, NodeReport(NODE.node, ()))):
+        key: Key = ("node", first.node) if isinstance(first, NodeReport) else ("job", first.id)
+        for revision, report in ((1, first), (2, second)):
+            leader.store.write(Record(key, revision, report))
+            if not came(Written(key, revision)):
+                return
+        edit(key)
+        leader.store.acknowledge(key, 2, OK)
+        if not came(Acknowledged(key, 2)):
+            return
+        leader.store.forget(key)
+        if not came(Forgotten(key)):
+            return
+
+
+VERBS = [(plural, verb) for plural in PLURALS.values() for verb in ("list", "get", "create", "update", "delete")]
+VERBS += [(f"{plural}/status", "update") for plural in PLURALS.values()]
+
+
+@pytest.mark.parametrize("lacks", [("", ""), *VERBS], ids=lambda lacks: "-".join(lacks).replace("/", "-") or "nothing")
+def test_the_informers_role_is_enough_for_the_store_and_no_verb_of_it_is_for_nothing(
+    prepared_plane: ControlPlane,
+    place: str,
+    lacks: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plane = prepared_plane
+    documents = yaml.safe_load_all((ROOT / "manifests/base/informer-rbac.yaml").read_text())
+    (role,) = [found for found in documents if found["kind"] == "Role"]
+    rules = [
+        {"apiGroups": rule["apiGroups"], "resources": [resource], "verbs": [verb]}
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if (resource, verb) != lacks
+    ]
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{place}"
+    plane.call("POST", f"/api/v1/namespaces/{place}/serviceaccounts", {"metadata": {"name": "informer"}})
+    plane.call("POST", f"{rbac}/roles", {"metadata": {"name": "informer"}, "rules": rules})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "informer"}
+    subject = {"kind": "ServiceAccount", "name": "informer", "namespace": place}
+    binding = {"metadata": {"name": "informer"}, "roleRef": reference, "subjects": [subject]}
+    plane.call("POST", f"{rbac}/rolebindings", binding)
+    authority = {"certificate-authority": str(plane.ca_file)}
+    user = {"token": plane.token_for(place, "informer")}
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path, plane.server, user, **authority)))
+    api = RefusedApi()
+    reports = f"{GROUP}/namespaces/{place}"
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{place}/leases/cv-job-informer"  # a new role is in force a moment later
+    wait_for("the role", lambda: plane.request("GET", lease, token=user["token"]).status == 404)
+    leader = Leader(api, place=place)
+
+    def edit(key: Key) -> None:
+        path = f"{reports}/{PLURALS[key[0]]}/{object_name(key[1])}"
+        plane.call("PATCH", path, {"metadata": {"labels": {"x": "y"}}})
+
+    course(leader, api, edit)
+    leader.store.close()
+    assert (f'cannot {lacks[1]} resource "{lacks[0]}"' in api.refused) if lacks[0] else api.refused == ""
