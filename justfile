@@ -46,7 +46,7 @@ fmt:
 deploy *SETTINGS:
     @manifests/deploy.sh deploy "$@"
 
-# remove all of it; crd=true: the NodeInterfaceState CRD too
+# remove all of it; crd=true: the CRDs NodeInterfaceState, JobReport and NodeReport too
 [no-exit-message, positional-arguments]
 delete *SETTINGS:
     @manifests/deploy.sh delete "$@"
