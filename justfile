@@ -29,7 +29,7 @@ test-torture *ARGS:
 bench *ARGS:
     @{{run}} python -m tests.bench {{ARGS}}
 
-# format, lint, types, floors
+# format, lint, types, layers
 lint:
     {{run}} ruff format --check -q .
     {{run}} ruff check -q .

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvji.jobs.report import Holds, JobState, RunReport, of_macs
+from cvji.jobs.report import Holds, JobState, Key, RunReport, of_macs
 from cvji.macs import split
 from cvji.nodes.inventory import Nic, NodeReport
 from cvji.reports.records import (
     Delivery,
-    Key,
     Reason,
     Record,
     RecordError,

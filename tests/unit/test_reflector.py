@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import Resource
-from cvji.kube.events import Applied, ClusterEvent, Deleted, Listed
+from cvji.kube.events import Applied, ClusterEvent, Deleted, Listed, Resource
 from cvji.kube.reflector import Known, Reflector
 
 JOBS = Resource("batch", "v1", "Job", "jobs")

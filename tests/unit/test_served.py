@@ -6,7 +6,8 @@ from typing import Any, cast
 import pytest
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import Resource, served
+from cvji.kube.discovery import served
+from cvji.kube.events import Resource
 
 MPI, TRAIN = ("kubeflow.org", "MPIJob"), ("kubeflow.org", "PyTorchJob")
 VOLCANO, BATCH = ("batch.volcano.sh", "Job"), ("batch", "Job")

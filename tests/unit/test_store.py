@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from cvji.jobs.report import JobState, RunReport, of_macs
+from cvji.jobs.report import JobState, Key, RunReport, of_macs
 from cvji.kube.client import Api, ApiError
 from cvji.nodes.inventory import Nic, NodeReport
-from cvji.reports.records import Delivery, Key, Listed, Reason, Record, Unreadable, write_spec
+from cvji.reports.records import Delivery, Listed, Reason, Record, Unreadable, write_spec
 from cvji.reports.store import PAGE, Store
 from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
 from cvji.reports.writequeue import CLOSED_WAIT

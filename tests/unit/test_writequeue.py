@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvji.reports.records import Delivery, Key, Listed, Reason, Record, Status, Stored, first_status
+from cvji.jobs.report import Key
+from cvji.reports.records import Delivery, Listed, Reason, Record, Status, Stored, first_status
 from cvji.reports.tasks import (
     EDITED,
     Acknowledged,
