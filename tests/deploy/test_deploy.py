@@ -101,6 +101,16 @@ def identity(item: Object) -> tuple[str, ...]:
     return (item["kind"], meta["name"], meta["uid"], version, str(meta["labels"]))
 
 
+def test_the_crds_are_established_before_anything_that_needs_them_is_applied(deployer: Deployer) -> None:
+    deployer.deploy()
+    calls = [f" {call}" for call in deployer.seen.read_text().splitlines() if "--dry-run" not in call]
+    first, established, *later = [call for call in calls if " apply " in call or " wait crd " in call]
+    assert "-l cvji.arista.io/apply=first" in first
+    assert "--for=condition=Established" in established
+    assert len(later) == 2  # the Secret, then everything
+    assert not any(" -l " in call for call in later)
+
+
 def test_replicas_are_on_two_nodes_and_discovery_on_all(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
     for location in ("dc1", "dc2", "dc3"):  # after rollouts too
         deployer.deploy(LOCATION=location)
