@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cvji.jobs.report import Holds, JobState, RunReport
+from cvji.jobs.report import Holds, JobState, Key, RunReport
 from cvji.kube.client import READ_TIMEOUT, Api
-from cvji.reports.records import Delivery, Key, Listed, Reason, Record
+from cvji.reports.records import Delivery, Listed, Reason, Record
 from cvji.reports.store import Store
 from cvji.reports.tasks import Acknowledged, Event, Written
 from tests.bench.figures import Row, bench, percentiles
