@@ -69,7 +69,7 @@ class PodTemplate:
             "uid": uid("pod", generation << 32 | number),
             "job": meta["name"],
             "owner": meta["uid"],
-            "index": str(number),
+            "index": str(number % 8),
             "node": f"gpu-{number // 8:05}",
             "created": stamp(created),
             "started": stamp(created + 5),
