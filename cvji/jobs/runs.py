@@ -29,6 +29,7 @@ Knows one job's view and the time it is given. Times are seconds since the epoch
 
 import enum
 import math
+import sys
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -383,7 +384,7 @@ class Runs:
             run=run,
             name=job.name,
             namespace=job.namespace,
-            kind=str(job.kind),
+            kind=sys.intern(str(job.kind)),
             state=state,
             start=start,
             end=end,
