@@ -18,7 +18,7 @@ ENDS_A_SECOND = 50.0  # jobs ended while latencies are measured
 ENDS = 1000  # at most; half of the jobs otherwise
 STABILITY_DELAY = 5.0
 QUIET = 3.0  # seconds
-IDLE = 20.0  # seconds
+IDLE = 40.0  # seconds
 # Not the reports': the Lease is renewed every 2 s.
 NOT_REPORTS = {"watch", "leases"}
 
@@ -129,11 +129,13 @@ def idle(bench: Bench, program: Program, subject: str) -> Iterator[Row]:
     """What is asked and said when nothing happens."""
     usage = Usage(program.process.pid)
     usage.quiet(QUIET)
-    # Discovery looks every 30 s for kinds that are new; it is not counted here, as no list or watch comes of it.
+    looks = bench.kubernetes.discoveries()
     before, told, used = bench.requests(), bench.cloudvision.count(), usage.cpu()
     time.sleep(IDLE)
     yield Row(subject, f"idle {IDLE:g} s: requests to the API", bench.requests() - before, most=0)
     yield Row(subject, f"idle {IDLE:g} s: requests to CloudVision", bench.cloudvision.count() - told, most=0)
+    looks = bench.kubernetes.discoveries() - looks
+    yield Row(subject, f"idle {IDLE:g} s: discovery", looks, note="every 30 s, for kinds that are new: a GET a group")
     yield Row(subject, "idle: CPU of a core", (usage.cpu() - used) / IDLE * 100, "%")
 
 

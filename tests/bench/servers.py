@@ -115,6 +115,11 @@ class KubernetesSide(_Side):
         with self.simulator.lock:
             return dict(self.simulator.counts)
 
+    def discoveries(self) -> int:
+        """How many requests asked what is served."""
+        with self.simulator.lock:
+            return sum(path.startswith("/apis") and path.count("/") < 4 for _, path in self.simulator.requests)
+
     def received(self) -> dict[str, int]:
         """Bytes of the bodies of writes, by verb and resource."""
         with self.simulator.lock:
