@@ -136,7 +136,7 @@ class _Patient(Generic[T]):
         self._work, self._keep = work, keep
         self._lock = threading.Lock()
         self._pending: Future[T] | None = None
-        self._began = 0.0
+        self._began = float("-inf")
 
     def __call__(self) -> T:
         """Raises what the work raises, or TimeoutError."""
@@ -154,7 +154,7 @@ class _Patient(Generic[T]):
     def forget(self) -> None:
         """Do it again at the next call."""
         with self._lock:
-            self._began = 0.0
+            self._began = float("-inf")
 
     def _run(self, pending: "Future[T]") -> None:
         try:
