@@ -42,6 +42,7 @@ from cvji.kube.discovery import PODS
 from cvji.kube.events import Applied, ClusterEvent, Deleted
 from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
 from cvji.kube.watches import REDISCOVER, Wanted, Watches
+from cvji.memory import give_back_large_blocks
 from cvji.nodes.inventory import InterfaceType, NodeReport, read_node_state
 from cvji.output import say_or_end
 from cvji.reports.book import HISTORY_AGE
@@ -331,6 +332,7 @@ def _pages(found: Iterable[ListedRecord | Unreadable]) -> Iterable[list[ListedRe
 
 def run(settings: Settings) -> int:
     """`cvji informer`, until SIGTERM or SIGINT. Raises SettingsError. Returns the exit code."""
+    give_back_large_blocks()
     metrics = Metrics()
     token = Token(settings.token, settings.token_file) if settings.cloudvision else None
     client = Client(settings.cloudvision, token) if settings.cloudvision and token else None

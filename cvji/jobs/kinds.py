@@ -105,10 +105,10 @@ class Registry:
         suspended = bool(spec and (spec.suspend or (spec.run_policy and spec.run_policy.suspend)))
         return Job(
             kind=kind,
-            uid=meta.uid,
+            uid=sys.intern(meta.uid),
             name=meta.name,
             namespace=sys.intern(meta.namespace),
-            owner=owner.uid if owner else None,
+            owner=sys.intern(owner.uid) if owner else None,
             owner_kind=(owner.group, owner.kind) if owner else None,
             created=known_time(meta.creation_timestamp),
             started=meaning.started,

@@ -29,6 +29,7 @@ Knows one job's view and the time it is given. Times are seconds since the epoch
 
 import enum
 import math
+import sys
 from typing import Protocol
 
 import msgspec
@@ -377,7 +378,7 @@ class Runs:
             run=run,
             name=job.name,
             namespace=job.namespace,
-            kind=str(job.kind),
+            kind=sys.intern(str(job.kind)),
             state=state,
             start=start,
             end=end,

@@ -41,8 +41,8 @@ LINE_LIMIT = 16 * 1024 * 1024
 READ_SIZE = 256 * 1024
 # An exec plugin fetches a token within seconds; one that waits for somebody to log in never ends.
 CREDENTIALS_TIMEOUT = 30.0
-# A token is asked for in a thread of its own, which costs as much as a fifth of a request; they change by the minute.
-TOKEN_FRESH = 1.0
+# A rotated token is noticed so late at the most; kubelets rotate one long before it expires.
+TOKEN_KEPT = 1.0
 CONNECTIONS = 64  # one per watch at the most; idle ones are not opened
 
 _STATUS = msgspec.json.Decoder(Status)
@@ -127,21 +127,34 @@ def _one_line(err: Exception) -> str:
 
 
 class _Patient(Generic[T]):
-    """A call that may never return, waited for only so long. Who comes meanwhile waits for the same call."""
+    """A call that may never return, waited for only so long. Who comes meanwhile waits for the same call.
 
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._work = work
+    Each call takes a thread, so what it gave is used for `keep` seconds; an error is not kept.
+    """
+
+    def __init__(self, work: Callable[[], T], keep: float = 0.0) -> None:
+        self._work, self._keep = work, keep
         self._lock = threading.Lock()
         self._pending: Future[T] | None = None
+        self._began = float("-inf")
 
     def __call__(self) -> T:
         """Raises what the work raises, or TimeoutError."""
         with self._lock:
             pending = self._pending
-            if pending is None or pending.done():
+            if pending is None or (pending.done() and (pending.exception() or not self._is_fresh())):
                 pending = self._pending = Future()
+                self._began = time.monotonic()
                 threading.Thread(target=self._run, args=(pending,), name="credentials", daemon=True).start()
         return pending.result(CREDENTIALS_TIMEOUT)
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._began < self._keep
+
+    def forget(self) -> None:
+        """Do it again at the next call."""
+        with self._lock:
+            self._began = float("-inf")
 
     def _run(self, pending: "Future[T]") -> None:
         try:
@@ -159,7 +172,7 @@ class Api:
         self._lock = threading.Lock()
         self._loaded = 0.0
         self._read_configuration = _Patient(lambda: load_configuration(self._context))
-        self._token = _Patient(lambda: self._configuration.get_api_key_with_prefix("BearerToken"))
+        self._token = _Patient(lambda: self._configuration.get_api_key_with_prefix("BearerToken"), TOKEN_KEPT)
         self._load()
         if not self._configuration.verify_ssl:
             log.warning("insecure-skip-tls-verify: whoever answers at %s gets the credentials", self.host)
@@ -192,7 +205,7 @@ class Api:
         else:
             pool = urllib3.PoolManager(num_pools=4, **options)  # type: ignore[arg-type]
         self._configuration, self._pool = configuration, pool
-        self._header = ("", 0.0)  # the Authorization header's value, and until when it is taken as it is
+        self._token.forget()
         self._loaded = time.monotonic()
 
     def _reload(self) -> None:
@@ -247,9 +260,6 @@ class Api:
 
     def _authorization(self) -> str:
         """The Authorization header's value, if any. Raises ApiError."""
-        header, until = self._header
-        if time.monotonic() < until:
-            return header
         try:
             value = (self._token() or "").strip()
         except TimeoutError:
@@ -258,7 +268,6 @@ class Api:
             raise ApiError(0, f"Kubernetes credentials: {_one_line(err)}") from None
         if not (value.isascii() and value.isprintable()):  # http.client's refusal would quote it
             raise ApiError(0, "Kubernetes credentials: the token holds characters that no token has")
-        self._header = (value, time.monotonic() + TOKEN_FRESH)
         return value
 
     def get(self, path: str, query: Mapping[str, str | int] | None = None, *, timeout: float = READ_TIMEOUT) -> bytes:

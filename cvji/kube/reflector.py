@@ -10,17 +10,28 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from cvji.kube.client import Api, ApiError
 from cvji.kube.discovery import decode
 from cvji.kube.events import Applied, ClusterEvent, Deleted, Listed, Resource, WatchLost
-from cvji.kube.objects import Identified, Identity, ObjectList, Status, WatchEvent
+from cvji.kube.objects import Identified, Identity, ListMetadata, ObjectList, Status, WatchEvent
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
+
+
+class Identifiable(Protocol):
+    """Whatever is read of an object, its uid is."""
+
+    @property
+    def uid(self) -> str:
+        """metadata.uid."""
+        ...
+
+
+T = TypeVar("T", bound=Identifiable)
 
 PAGE_SIZE = 500  # client-go's default; about 4 MB of pods
 # The server ends each watch after 5 to 10 minutes, spread so that not all come back together (client-go).
@@ -42,12 +53,16 @@ _STATUS = msgspec.json.Decoder(Status)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
-class Known(msgspec.Struct, Generic[T]):
-    """An object as last seen: its version, the last that could be read of it, and whether it now cannot."""
+class Known(msgspec.Struct, Generic[T], gc=False):
+    """An object as last seen: its version, the last that could be read of it, and whether it now cannot.
+
+    `listed` is false while a list is read that has not shown it yet.
+    """
 
     version: str
     object: T | None
     unreadable: bool = False
+    listed: bool = True
 
 
 class Watching(msgspec.Struct):
@@ -171,7 +186,7 @@ class Reflector(Generic[T]):
         """Read all pages, say what is new, changed and gone. Raises ApiError; then nothing is forgotten."""
         self._version, self._doubted = None, False
         round_ = self._round()
-        seen: set[str] = set()
+        self._begin_list()
         version = token = ""
         limit = PAGE_SIZE
         while True:
@@ -184,30 +199,39 @@ class Reflector(Generic[T]):
                 if err.code == 410 and token:  # compacted between two pages: what was said stays true
                     token = ""
                     limit = 0  # all at once, as client-go's pager does: pages may expire over and over
-                    seen.clear()
+                    self._begin_list()
                     continue
                 raise
-            page = decode(_LIST, body)
-            self.state.heard = self._clock()
-            events: list[ClusterEvent] = []
-            for raw in page.items or ():
-                uid, event = self._applied(raw, identity(raw))
-                if event is not None or uid in self._known:
-                    seen.add(uid)
-                if event is not None:
-                    events.append(event)
-            if events:
-                self._emit(events)
-            version = page.metadata.resource_version
-            last, token = token, page.metadata.continue_ or ""
+            metadata = self._apply_page(body)
+            del body  # several MB, of which the next page takes the place
+            version = metadata.resource_version
+            last, token = token, metadata.continue_ or ""
             if not token:
                 break
             if token == last:
                 raise ApiError(0, "the API server gives the same page of a list again and again")
-        gone = [self._deleted(uid, None) for uid in [uid for uid in self._known if uid not in seen]]
+        gone = [self._deleted(uid, None) for uid in [uid for uid, known in self._known.items() if not known.listed]]
         self._emit([event for event in gone if event is not None])
         self._emit([Listed(self._resource, round_)])
         self._version = version
+
+    def _begin_list(self) -> None:
+        """Nothing is listed yet. A mark on what is known takes no memory; a set of uids would, where it counts."""
+        for known in self._known.values():
+            known.listed = False
+
+    def _apply_page(self, body: bytes) -> ListMetadata:
+        """Say what of one page is new or changed. Raises ApiError."""
+        page = decode(_LIST, body)
+        self.state.heard = self._clock()
+        events: list[ClusterEvent] = []
+        for raw in page.items or ():
+            event = self._applied(raw, identity(raw))
+            if event is not None:
+                events.append(event)
+        if events:
+            self._emit(events)
+        return page.metadata
 
     # --- watch --------------------------------------------------------------------------------------
 
@@ -239,7 +263,7 @@ class Reflector(Generic[T]):
         found = identity(event.object)
         happened = None
         if event.type in ("ADDED", "MODIFIED"):
-            happened = self._applied(event.object, found)[1]
+            happened = self._applied(event.object, found)
         elif event.type == "DELETED":
             happened = self._deleted(_key(found), event.object)
         elif event.type != "BOOKMARK":
@@ -251,11 +275,13 @@ class Reflector(Generic[T]):
 
     # --- objects ------------------------------------------------------------------------------------
 
-    def _applied(self, raw: msgspec.Raw, found: Identity) -> tuple[str, ClusterEvent | None]:
+    def _applied(self, raw: msgspec.Raw, found: Identity) -> ClusterEvent | None:
         uid = _key(found)
         known = self._known.get(uid)
-        if known is not None and known.version == found.resource_version and found.resource_version:
-            return uid, None  # a list says again what a watch has said
+        if known is not None:
+            known.listed = True
+            if known.version == found.resource_version and found.resource_version:
+                return None  # a list says again what a watch has said
         try:
             obj: T | None = self._read(raw)
         except _UNREADABLE as err:
@@ -264,11 +290,14 @@ class Reflector(Generic[T]):
                 log.warning("%s %s is passed over: %s", self._resource, name_of(found), err)
             # It exists: what was known of it stands until it can be read again or is deleted.
             self._known[uid] = Known(found.resource_version, known.object if known else None, True)
-            return uid, None
+            return None
         if obj is None:  # of no interest: nothing of it is kept
-            return uid, self._deleted(uid, None) if known is not None else None
-        self._known[uid] = Known(found.resource_version, obj)
-        return uid, Applied(obj)
+            return self._deleted(uid, None) if known is not None else None
+        if known is not None:
+            known.version, known.object, known.unreadable = found.resource_version, obj, False
+        else:  # under the object's own uid: one text a uid is kept, not two
+            self._known[obj.uid if found.uid else uid] = Known(found.resource_version, obj)
+        return Applied(obj)
 
     def _deleted(self, uid: str, raw: msgspec.Raw | None) -> ClusterEvent | None:
         known = self._known.pop(uid, None)

@@ -6,6 +6,7 @@ Pure. What is read back is untrusted: anybody with permission can edit an object
 import enum
 import hashlib
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -291,11 +292,11 @@ def _run_report(spec: JobSpec) -> RunReport:
     else:
         holds = Holds(nodes=tuple(sorted(set(spec.nodes or ()))))
     return RunReport(
-        job=spec.job.uid,
+        job=sys.intern(spec.job.uid),  # the texts that pods and jobs have too are kept once
         run=spec.run,
         name=spec.job.name,
-        namespace=spec.job.namespace,
-        kind=f"{spec.job.group}/{spec.job.kind}",
+        namespace=sys.intern(spec.job.namespace),
+        kind=sys.intern(f"{spec.job.group}/{spec.job.kind}"),
         state=state,
         start=int(spec.start_time.timestamp()),
         end=None if spec.end_time is None else int(spec.end_time.timestamp()),

@@ -3,7 +3,7 @@
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import sysconf
 from pathlib import Path
 
@@ -30,12 +30,12 @@ class Row(msgspec.Struct, frozen=True):
         return (self.most is None or self.value <= self.most) and (self.least is None or self.value >= self.least)
 
 
-Bench = Callable[[Path], Iterable[Row]]
+Bench = Callable[..., Iterable[Row]]  # of an empty folder, and for some of options by name
 BENCHES: dict[str, Bench] = {}
 
 
 def bench(run: Bench) -> Bench:
-    """Register a bench under its function's name: it is given an empty folder, and yields rows."""
+    """Register a bench under its function's name. Its options have defaults."""
     BENCHES[run.__name__] = run
     return run
 
@@ -85,21 +85,32 @@ def children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def percentiles(subject: str, what: str, seconds: Sequence[float]) -> list[Row]:
-    """Rows for p50, p90, p99 and the worst, in milliseconds."""
-    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+def percentiles(
+    subject: str,
+    what: str,
+    seconds: Sequence[float],
+    *,
+    limits: Mapping[str, float | None] | None = None,
+    note: str = "",
+) -> list[Row]:
+    """Rows for p50, p90, p99 and the worst, in milliseconds, each with its limit."""
+    cuts = statistics.quantiles([*seconds, seconds[-1]], n=100, method="inclusive")
     found = {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "max": max(seconds)}
-    return [Row(subject, f"{what} {name}", value * 1000, "ms") for name, value in found.items()]
+    most = limits or {}
+    return [
+        Row(subject, f"{what} {name}", value * 1000, "ms", most=most.get(name), note=note)
+        for name, value in found.items()
+    ]
 
 
 def table(rows: Iterable[Row]) -> list[str]:
     """The rows as lines: what was measured, the figure, and what it must keep to."""
-    lines = [f"{'SUBJECT':<24} {'FIGURE':<34} {'VALUE':>12} {'':<10} {'LIMIT':<12} NOTE", ""]
+    lines = [f"{'SUBJECT':<32} {'FIGURE':<36} {'VALUE':>12} {'':<10} {'LIMIT':<12} NOTE", ""]
     for row in rows:
         limit = f"<= {row.most:g}" if row.most is not None else f">= {row.least:g}" if row.least is not None else ""
         if row.most is not None and row.most == row.least:
             limit = f"= {row.most:g}"
         number = f"{row.value:,.0f}" if row.value >= 100 or row.value == int(row.value) else f"{row.value:.3g}"
         mark = "" if row.kept else "  MISSED"
-        lines.append(f"{row.subject:<24} {row.figure:<34} {number:>12} {row.unit:<10} {limit:<12} {row.note}{mark}")
+        lines.append(f"{row.subject:<32} {row.figure:<36} {number:>12} {row.unit:<10} {limit:<12} {row.note}{mark}")
     return lines

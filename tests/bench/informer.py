@@ -1,55 +1,21 @@
-"""The informer as a process: idle, with the clusters of design section 6, starting, and decoding."""
+"""The informer as a process: idle, starting, and decoding."""
 
 import contextlib
 import json
 import subprocess
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from cvji.jobs.attachments import multus_macs
-from cvji.jobs.pods import read_pod
-
 from cvji.jobs.kinds import Registry
-from tests.bench.figures import Row, Usage, bench, children, percentiles
+from cvji.jobs.pods import multus_macs, read_pod
+from tests.bench.figures import Row, Usage, bench, children
+from tests.bench.objects import PodTemplate, made_job
 from tests.e2e.in_pod import idle_rss
-from tests.e2e.kit import EXECUTABLE, Cluster, Stage, stamp, write_kubeconfig
+from tests.e2e.kit import EXECUTABLE, Cluster, Stage, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.kubernetes import KubernetesSimulator
-from tests.simulator.objects import Object, ended, job, pod, pod_status, running
-
-TORCH = ("kubeflow.org", "PyTorchJob")
-POD_BYTES = 6900  # a pod as clusters have them
-PODS_A_JOB = NICS_A_POD = 8
-ENDS_A_SECOND = 50.0  # jobs ended while latencies are measured
-# Design section 6: what the public reference implementation needed, and delivered.
-REFERENCE = {2_000: (414.0, 24.0), 8_000: (1_283.0, 90.0)}
-
-
-def mac(number: int) -> str:
-    return f"02:{number >> 32 & 255:02x}:" + ":".join(f"{number >> shift & 255:02x}" for shift in (24, 16, 8, 0))
-
-
-def made_job(number: int) -> Object:
-    obj = job(*TORCH, f"train-{number:04}")
-    obj["metadata"] |= {"uid": str(uuid.UUID(int=number + 1)), "creationTimestamp": stamp(-60)}
-    return obj | {"status": running(*TORCH, stamp(-50))}
-
-
-def made_pod(owner: Object, number: int) -> bytes:
-    """A running pod as the API server stores it, of POD_BYTES."""
-    macs = [mac(number * NICS_A_POD + n) for n in range(NICS_A_POD)]
-    obj = pod(f"{owner['metadata']['name']}-worker-{number % PODS_A_JOB}", owner, *macs, padding=1)
-    meta = {"uid": str(uuid.UUID(int=1 << 64 | number)), "resourceVersion": "VERSION", "creationTimestamp": stamp(-55)}
-    obj["metadata"] |= meta
-    obj["status"] = pod_status("Running", stamp(-50))
-    room = POD_BYTES - len(json.dumps(obj))
-    obj["spec"]["containers"][0]["env"] = [
-        {"name": f"SETTING_{n:03}", "value": "x" * (room // 40 - 40)} for n in range(40)
-    ]
-    return json.dumps(obj).encode()
 
 
 @contextlib.contextmanager
@@ -66,11 +32,12 @@ def stage(folder: Path) -> Iterator[tuple[Stage, KubernetesSimulator]]:
 
 @bench
 def idle(folder: Path) -> Iterator[Row]:
-    """A small cluster, with checkpoint, lease and metrics, after all has been said."""
+    """A small cluster, with records, Lease and metrics, after all has been reported."""
     with stage(folder) as (made, kubernetes):
+        pods = PodTemplate("Running", 8)
         for number in range(5):
             owner = kubernetes.create(made_job(number))
-            kubernetes.put_raw("", "pods", "team", f"p{number}", made_pod(owner, number))
+            kubernetes.put_raw("", "pods", "team", f"p{number}", pods.make(number, owner))
         program = made.informer(STATE_NAMESPACE="cloudvision", LEADER_ELECT="true", HEALTH_ADDRESS="127.0.0.1:0")
         made.cloudvision.wait_for(lambda: len(made.cloudvision.jobs) == 5)
         usage = Usage(program.process.pid)
@@ -92,55 +59,6 @@ def idle_in_pod(folder: Path) -> Iterator[Row]:
         yield Row(f"{command}, idle in a pod", "RSS", rss, "MB")
 
 
-def cluster(folder: Path, pods: int) -> Iterator[Row]:
-    """Start in a full cluster, wait until quiet; then end every job and see how fast that is told."""
-    jobs = pods // PODS_A_JOB
-    subject = f"{pods:,} pods, {jobs:,} jobs"
-    with stage(folder) as (made, kubernetes):
-        owners = [kubernetes.create(made_job(number)) for number in range(jobs)]
-        for number in range(pods):
-            raw = made_pod(owners[number // PODS_A_JOB], number)
-            kubernetes.put_raw("", "pods", "team", f"pod-{number}", raw)
-        began = time.monotonic()
-        program = made.informer(STABILITY_DELAY="5s", START_MAX_WAIT="60s", KIND_RETRY="30s", ready=False)
-        usage = Usage(program.process.pid)
-        made.cloudvision.wait_for(lambda: len(made.cloudvision.jobs) == jobs, 600)
-        took = time.monotonic() - began
-        usage.quiet(3)
-        memory, cpu = REFERENCE[pods]
-        yield Row(subject, "peak RSS", usage.peak(), "MB", most=memory, note="limit: the reference")
-        yield Row(subject, "CPU until quiet", usage.cpu(), "s", most=cpu, note="limit: the reference")
-        yield Row(subject, "threads", usage.threads())
-        yield Row(subject, "jobs told RUNNING", len(made.cloudvision.jobs), least=jobs)
-        yield Row(subject, "until the last of them", took, "s", note="5 s of it STABILITY_DELAY")
-        ended_at: dict[str, float] = {}
-        first = time.monotonic()
-        for number, owner in enumerate(owners):
-            time.sleep(max(first + number / ENDS_A_SECOND - time.monotonic(), 0.0))
-            status = ended(*TORCH, "COMPLETED", stamp(-50), stamp())
-            ended_at[owner["metadata"]["uid"]] = time.monotonic()
-            kubernetes.patch(*TORCH[:1], "pytorchjobs", "team", owner["metadata"]["name"], {"status": status})
-        states = made.cloudvision.jobs
-        made.cloudvision.wait_for(lambda: all(e["state"] == "JOB_STATE_COMPLETED" for e in states.values()), 120)
-        ends = [r for r in made.cloudvision.requests if b"JOB_STATE_COMPLETED" in r.body and r.status == 200]
-        waits = [r.at - ended_at[json.loads(r.body)["key"]["id"]] for r in ends]
-        yield Row(subject, "jobs told COMPLETED", len(waits), least=jobs, most=jobs)
-        yield from percentiles(subject, "an end to CloudVision", waits)
-        assert not made.cloudvision.rejected
-
-
-@bench
-def cluster_2000(folder: Path) -> Iterator[Row]:
-    """2,000 pods of 250 jobs."""
-    yield from cluster(folder, 2_000)
-
-
-@bench
-def cluster_8000(folder: Path) -> Iterator[Row]:
-    """8,000 pods of 1,000 jobs."""
-    yield from cluster(folder, 8_000)
-
-
 @bench
 def start(folder: Path) -> Iterator[Row]:  # noqa: ARG001
     """How long a command takes to begin: the best of ten, since the machine is not ours alone."""
@@ -160,7 +78,8 @@ def start(folder: Path) -> Iterator[Row]:  # noqa: ARG001
 def decode(folder: Path) -> Iterator[Row]:  # noqa: ARG001
     """From a pod's bytes to what is kept of it."""
     registry = Registry()
-    raws = [made_pod(made_job(number // PODS_A_JOB), number) for number in range(2_000)]
+    pods = PodTemplate("Running", 8)
+    raws = [pods.make(number, made_job(number // 8)) for number in range(2_000)]
     notes = [json.loads(raw)["metadata"]["annotations"]["k8s.v1.cni.cncf.io/network-status"] for raw in raws]
     best = best_of_five([partial(read_pod, registry, raw) for raw in raws])
     yield Row("decode", "a pod, annotation included", best, "µs", note=f"{len(raws[0]):,} bytes; best of 5")

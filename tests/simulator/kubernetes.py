@@ -124,6 +124,7 @@ class KubernetesSimulator(SimulatedServer):
         self.deaf = ""  # a client's token: only that one's watches are silent
         self.configmap_limit = 1024 * 1024  # bytes, as kube-apiserver
         self.counts: Counter[str] = Counter()  # "list pods", "watch jobs", "patch leases", ...
+        self.received: Counter[str] = Counter()  # bytes of bodies, by the same names
         self.requests: list[tuple[str, str]] = []
         for kind in CORE_KINDS:
             self.serve(*kind)
@@ -526,6 +527,7 @@ class _Handler(Handler):
             return simulator.page(kind, namespace, query)
         verb = VERBS[self.command]
         simulator.check(kind, verb)
+        simulator.received[f"{verb} {kind.plural}"] += len(body)
         key = (kind.group, kind.plural, namespace, name)
         if verb == "get":
             with simulator.lock:

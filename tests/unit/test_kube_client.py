@@ -208,6 +208,28 @@ def test_an_exec_plugin_that_hangs_later_holds_up_nobody_for_long(
             api.get("/")
 
 
+def test_a_credential_source_is_asked_once_for_requests_that_follow_one_another(
+    server: Pieces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "TOKEN_KEPT", 60.0)
+    past = json.dumps(
+        {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "kind": "ExecCredential",
+            "status": {"token": "t", "expirationTimestamp": "2020-01-01T00:00:00Z"},
+        }
+    )
+    asked = tmp_path / "asked"
+    api = api_for(
+        f"http://{server.address}", tmp_path, monkeypatch, exec_user(tmp_path, f"echo >> {asked}\necho '{past}'")
+    )
+    server.pieces = [b"fine"]
+    before = len(asked.read_text())
+    for _ in range(5):
+        assert api.get("/") == b"fine"
+    assert len(asked.read_text()) == before + 1
+
+
 @pytest.mark.parametrize("url", ["socks5://127.0.0.1:1", "http://user:s3cret@"])
 def test_a_proxy_url_that_is_none_is_a_setting_that_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str

@@ -27,6 +27,10 @@ class Thing(msgspec.Struct, frozen=True):
     def name(self) -> str:
         return self.metadata["name"]
 
+    @property
+    def uid(self) -> str:
+        return self.metadata.get("uid", "")
+
 
 def thing(name: str, version: int, value: Any = 0) -> dict[str, Any]:
     return {"metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": str(version)}, "value": value}
