@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from cvji.cloudvision.client import Answer, Verdict
-from cvji.cloudvision.outbox import Parcel
-from tests.torture.adapter import Driver, Write
+from tests.torture.adapter import Driver, Sending, Write
 from tests.torture.cluster import KINDS, START, Options
 from tests.torture.deeds import World
 from tests.torture.evidence import Evidence, Rules
@@ -52,7 +51,7 @@ class Process:
         self.leads = False
         self.dead = False
         self.writing: list[tuple[float, Write]] = []
-        self.flying: list[tuple[float, Parcel]] = []
+        self.flying: list[tuple[float, Sending]] = []
         self.heard: list[tuple[float, int]] = []  # changes of job objects that it saw while it led, and when
 
     def watch(self, kind: str, now: float) -> None:
@@ -107,8 +106,8 @@ class Process:
             return
         program.decide(at)
         self.store(now)
-        while self.lease and (parcel := program.send(at)) is not None:
-            self.flying.append((now + history.rng.uniform(0, 1.5), parcel))
+        while self.lease and (sending := program.send(at)) is not None:
+            self.flying.append((now + history.rng.uniform(0, 1.5), sending))
         for flight in [flight for flight in self.flying if flight[0] <= now]:
             self.flying.remove(flight)
             history.answer(self, flight[1], now)
@@ -252,7 +251,7 @@ class History:
         if self.standby is not None:
             self.standby.step(now)
 
-    def answer(self, process: Process, parcel: Parcel, now: float) -> None:
+    def answer(self, process: Process, sending: Sending, now: float) -> None:
         """A request arrives at CloudVision, or does not; its answer arrives, or does not."""
         verdict = Verdict.DELIVERED
         if self.cloudvision_away:
@@ -260,11 +259,11 @@ class History:
         elif not self.quiet and self.rng.random() < 0.05:
             verdict = self.rng.choice(self.failures)
         else:
-            self.shown.take(parcel.request.method, parcel.request.path, parcel.request.body, self.clock(now))
+            self.shown.take(sending.request.method, sending.request.path, sending.request.body, self.clock(now))
             if not self.quiet and self.rng.random() < 0.05:
                 verdict = Verdict.BUSY  # the answer was lost
         delivered = verdict is Verdict.DELIVERED
-        process.program.settle(parcel, Answer(verdict, 200 if delivered else 0), delivered, self.clock(now))
+        process.program.settle(sending, Answer(verdict, 200 if delivered else 0), delivered, self.clock(now))
 
     # --- for the judge ------------------------------------------------------------------------------
 
