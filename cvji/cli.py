@@ -203,7 +203,7 @@ def discover(
     once: Annotated[
         bool, typer.Option("--once", help="Print this node's NICs and exit; needs no cluster, no root.")
     ] = False,
-    output: Annotated[str, typer.Option("--output", "-o", help="With --once: table|json|yaml.")] = "table",
+    output: Annotated[str, typer.Option("--output", "-o", help="With --once: table|wide|json|yaml.")] = "table",
     apply: Annotated[bool, typer.Option("--apply", help="With --once: write the NodeInterfaceState too.")] = False,
     node_name: Annotated[
         str, _option("--node-name", env="NODE_NAME", help="This node's name in Kubernetes; the host's if not given.")

@@ -18,7 +18,8 @@ from cvji.output import say_or_end
 from cvji.settings import SettingsError
 from cvji.sysfs.links import Links, LinksError, Subscription, read_links
 from cvji.sysfs.memory import Memory, complete, recall
-from cvji.sysfs.scan import Fault, Interface, scan
+from cvji.sysfs.nics import Bond, Fault, Interface, LeftOut, Scan, every_nic
+from cvji.sysfs.scan import scan
 from cvji.sysfs.state import API_VERSION, FAILED, KIND, SUCCEEDED, State, failed, remembered, state_of
 from cvji.telemetry.metrics import DiscoveryMetrics
 
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 SETTLE = 0.4  # seconds without a further change of links before a scan ...
 SETTLE_MAX = 3.0  # ... or since the first of them, on a node where they never end
 RETRY_FIRST, RETRY_MAX = 1.0, 60.0  # seconds, jittered: 5,000 nodes meet an API server that comes back
+SCANS = 3  # at once one after another, where something changes during the scan
+# In the state's message: it names no NIC, so that the state is not written again for each one that moves.
+UNSETTLED = f"{SCANS} scans do not agree: NICs come, go or are renamed all the time"
 STUCK = 90.0  # seconds; longer than every timeout of one round
 JITTER = 0.2  # of the interval
 
@@ -43,6 +47,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     context: str
 
 
+class Observation(msgspec.Struct, frozen=True):
+    """What an observer saw. `settled` is False where the NICs kept changing, so that it is worth looking again soon."""
+
+    state: State
+    interfaces: tuple[Interface, ...] = ()
+    bonds: tuple[Bond, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    settled: bool = True
+
+
 class Observer:
     """Sees this node, and remembers what it saw."""
 
@@ -50,29 +64,44 @@ class Observer:
         self._root = root
         self._netlink = netlink
         self._warned: set[Fault] = set()
+        self._trouble = ""
         self.memory = Memory()
 
-    def observe(self, before: State) -> tuple[State, tuple[Interface, ...]]:
-        """What the node has now; `before` stands where that cannot be told."""
-        found = scan(self._root)
+    def observe(self, before: State, *, explain: bool = False) -> Observation:
+        """What the node has now; `before` stands where that is not known. With `explain`, all that was left out."""
+        found, links, trouble = self._look(explain=explain)
         if not found.readable:
-            return failed(before, "; ".join(map(str, found.warnings))), ()
+            return Observation(failed(before, "; ".join(map(str, found.warnings))))
+        interfaces, bonds, memory = complete(found, links, self.memory)
+        if trouble != self._trouble and trouble:
+            log.warning("%s%s", trouble, f" ({', '.join(found.changed[:3])} ...)" if found.changed else "")
+        self._trouble = trouble
+        if trouble:  # without addresses, or of no one moment, it is not what the node has; what is remembered stays
+            return Observation(failed(before, trouble), interfaces, bonds, found.left_out, settled=trouble != UNSETTLED)
         for fault in found.warnings:
             if fault not in self._warned:
                 log.warning("%s", fault)
         self._warned = set(found.warnings)
-        links, trouble = Links(), ""
-        if self._netlink:
-            try:
-                links = read_links()
-            except LinksError as err:
-                log.warning("%s", err)
-                trouble = str(err)
-        interfaces, memory = complete(found, links, self.memory)
-        if trouble:  # without addresses it is not what the node has; what is remembered stays
-            return failed(before, trouble), interfaces
         self.memory = memory
-        return state_of(interfaces, found.warnings), interfaces
+        return Observation(state_of(interfaces, bonds, found.warnings), interfaces, bonds, found.left_out)
+
+    def _look(self, *, explain: bool) -> tuple[Scan, Links, str]:
+        """Scan until nothing changes meanwhile, or two scans agree; and what went wrong ("" if nothing)."""
+        before: object = None
+        found, links = Scan(()), Links()
+        for _ in range(SCANS):
+            try:
+                if self._netlink:
+                    links = read_links()
+            except LinksError as err:
+                return scan(self._root, explain=explain), Links(), str(err)
+            found = scan(self._root, links.kinds, explain=explain)
+            names = {nic.name for nic in every_nic(found.interfaces) if nic.name}
+            unlisted = names - links.names if self._netlink else set()
+            if (not found.changed and not unlisted) or before == (found, unlisted):
+                return found, links, ""
+            before = (found, unlisted)
+        return found, links, UNSETTLED
 
 
 def uses_netlink(settings: Settings) -> bool:
@@ -104,10 +133,11 @@ def once(settings: Settings, output: str, out: TextIO, *, apply: bool) -> int:
             log.error("%s %s: %s", KIND, settings.node, err)
             return 1
         observer.memory = recall(remembered(before))
-    state, interfaces = observer.observe(before)
-    if not interfaces and state.sync_status == FAILED:
+    seen = observer.observe(before, explain=output == "wide")
+    state = seen.state
+    if not seen.interfaces and state.sync_status == FAILED:
         raise SettingsError(f"SYSFS_ROOT {settings.sysfs_root} cannot be read: {state.message}")
-    say_or_end(_printed(state, interfaces, settings.node, settings.namespace, output), out)
+    say_or_end(_printed(seen, settings.node, settings.namespace, output), out)
     if store is not None:
         try:
             store.write(state)
@@ -117,13 +147,15 @@ def once(settings: Settings, output: str, out: TextIO, *, apply: bool) -> int:
     return 0
 
 
-def _printed(state: State, interfaces: tuple[Interface, ...], node: str, namespace: str, output: str) -> str:
-    if output == "table":
-        from cvji.sysfs.table import table
+def _printed(seen: Observation, node: str, namespace: str, output: str) -> str:
+    if output in ("table", "wide"):
+        from cvji.sysfs.table import table, wide
 
-        return "\n".join(table(interfaces))
+        if output == "table":
+            return "\n".join(table(seen.interfaces, seen.bonds))
+        return "\n".join(wide(seen.interfaces, seen.bonds, seen.left_out))
     metadata = {"name": node, "namespace": namespace}
-    shown = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": state}
+    shown = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": seen.state}
     if output == "yaml":
         from msgspec import yaml  # needs PyYAML, which nothing else of this command does
 
@@ -165,7 +197,8 @@ class Discovery:
                     self._observer.memory = recall(remembered(self._standing))
                 self._seeded = True
             began = time.process_time()
-            state, _ = self._observer.observe(self._standing or State())
+            seen = self._observer.observe(self._standing or State())
+            state = seen.state
             self._metrics.scan_seconds.observe(time.process_time() - began)
             vfs = sum(len(nic.vfs) for nic in state.interfaces)
             self._metrics.show(len(state.interfaces), vfs, synced=state.sync_status == SUCCEEDED)
@@ -186,6 +219,8 @@ class Discovery:
         if not self.published:
             self.published = True
             started()
+        if not seen.settled:
+            return RETRY_FIRST * (0.5 + self._random())
         return self._settings.interval * (1 + JITTER * (self._random() * 2 - 1))
 
     def run(self, stop: int) -> int:

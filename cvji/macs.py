@@ -11,10 +11,12 @@ SIZE = 6  # bytes of a packed MAC address
 def ethernet_mac(text: str) -> str | None:
     """A 48-bit Ethernet address as CloudVision finds switch ports by it: lower case, colons; else None.
 
-    Upper case and dashes are accepted; the all-zero address, which drivers use for "not set", is not.
+    Upper case and dashes are accepted. The all-zero address, which drivers use for "not set", is not; nor is a group
+    address, broadcast among them, which is no NIC's own: the first bit on the wire is the lowest of the first byte
+    (IEEE 802, 8.2.2).
     """
     mac = text.strip().lower()
-    if not _MAC.fullmatch(mac):
+    if not _MAC.fullmatch(mac) or mac[1] in "13579bdf":
         return None
     mac = mac.replace("-", ":")
     return None if mac == "00:00:00:00:00:00" else mac

@@ -38,6 +38,7 @@ class NodeOutput(Enum):
     """How `discover --once` prints."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
 

@@ -16,26 +16,31 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
-
-import msgspec
 
 from cvji.cloudvision.client import Answer, Verdict
+from cvji.informer.inbox import (
+    Attempted,
+    Checked,
+    Deliverer,
+    Elected,
+    Happening,
+    Records,
+    Recovered,
+    StandBy,
+    Stop,
+)
 from cvji.jobs.report import Key, RunReport
 from cvji.kube.events import ClusterEvent, Discovered, Listed, Resource, Unserved, WatchLost
 from cvji.kube.watches import Watches
 from cvji.nodes.inventory import NodeReport
 from cvji.reports.book import Acknowledge, Action, Check, Forget, Send, Write
-from cvji.reports.records import Delivery, Reason, Record, Unreadable
-from cvji.reports.records import Listed as ListedRecord
+from cvji.reports.records import Delivery, Reason, Unreadable
 from cvji.reports.reporter import Reporter
 from cvji.reports.tasks import Changed, Lost, Written
-from cvji.reports.tasks import Event as StoreEvent
 from cvji.telemetry.metrics import Metrics, Moment, Watch
 
 log = logging.getLogger(__name__)
 
-QUEUE_BATCHES = 1000  # beyond this the watches are read no further: the API server holds the rest
 BURST = 2000  # events taken in before jobs are judged, so that reports are not held up by a flood
 DRAIN = 20.0  # seconds; Kubernetes gives 30 between SIGTERM and SIGKILL
 FLUSH = 5.0  # seconds of these that the last acknowledgements may take
@@ -52,94 +57,6 @@ class Phase(enum.Enum):
     TAKING_OVER = "taking over"
     LEADING = "leading"
     DRAINING = "draining"
-
-
-class StandBy(msgspec.Struct, frozen=True):
-    """Another process leads."""
-
-
-class Elected(msgspec.Struct, frozen=True):
-    """This process leads from now on. `term`: how often the Lease has changed hands."""
-
-    term: int = 0
-
-
-class Recovered(msgspec.Struct, frozen=True):
-    """Records that former leaders left; with `last`, there are no more."""
-
-    records: list[ListedRecord]
-    last: bool
-
-
-class Checked(msgspec.Struct, frozen=True):
-    """Records as they were listed just now."""
-
-    records: list[ListedRecord]
-
-
-class Attempted(msgspec.Struct, frozen=True):
-    """An attempt to deliver a revision is over."""
-
-    key: Key
-    revision: int
-    answer: Answer
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """End: well (code 0), with what waits delivered first; or at once, no longer the leader."""
-
-    code: int
-
-
-Happening = (
-    list[ClusterEvent] | Discovered | Unserved | StandBy | Elected | Recovered | Checked | StoreEvent | Attempted | Stop
-)
-
-
-class Deliverer(Protocol):
-    """Where reports go."""
-
-    def put(self, key: Key, revision: int) -> None:
-        """Send the key's newest report."""
-
-    def depth(self) -> int:
-        """How many keys wait."""
-        ...
-
-    def settled(self) -> bool:
-        """Whether nothing is left but what CloudVision refuses."""
-        ...
-
-    def oldest_age(self) -> float:
-        """For how many seconds the key that has waited longest has waited; 0 when none waits."""
-        ...
-
-    def close(self) -> None:
-        """Begin no further attempt."""
-
-
-class Records(Protocol):
-    """The records in the cluster; see reports.store.Store. Its events come to the loop's queue."""
-
-    def write(self, record: Record) -> None:
-        """Write a report."""
-
-    def acknowledge(self, key: Key, revision: int, delivery: Delivery) -> None:
-        """Write what is known of its delivery."""
-
-    def forget(self, key: Key) -> None:
-        """Delete it."""
-
-    def depth(self) -> int:
-        """How many wait to be written."""
-        ...
-
-    def flush(self, within: float) -> bool:
-        """Write what waits, in at most so many seconds; whether all of it was written that could be."""
-        ...
-
-    def close(self) -> None:
-        """Begin no further request."""
 
 
 class Loop:

@@ -18,19 +18,18 @@ import msgspec
 from cvji.cloudvision.client import READ_TIMEOUT, Answer, Client, Token, Verdict
 from cvji.cloudvision.outbox import Delivery, LoadError, Outgoing, Parcel
 from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
-from cvji.informer.loop import (
+from cvji.informer.inbox import (
     QUEUE_BATCHES,
     Attempted,
     Checked,
     Deliverer,
     Elected,
     Happening,
-    Loop,
     Recovered,
     StandBy,
     Stop,
-    unreadable,
 )
+from cvji.informer.loop import Loop, unreadable
 from cvji.jobs.cluster import Problem
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.nics import Claim, Mode, read_claim

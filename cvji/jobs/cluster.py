@@ -340,8 +340,10 @@ class Cluster:
 
     def end_run(self, uid: str, newest: float = math.inf) -> None:
         """A run of the job is over: its pods belong to it, those that were created by `newest`."""
-        pods = (pod for pod in self._all_pods(uid) if pod.stage is not Stage.PENDING and pod.created <= newest)
-        self._over.update(pod.uid for pod in pods)
+        for pod in self._all_pods(uid):
+            began = pod.stage is not Stage.PENDING and (pod.stage is not Stage.RUNNING or self._sources.holds(pod))
+            if began and pod.created <= newest:
+                self._over.add(pod.uid)
         if group := self._groups.get(uid):
             group.left = {held: created for held, created in group.left.items() if created > newest}
             group.finished = max((pod.finished for pod in self.pods(uid) if pod.finished), default=0)

@@ -9,10 +9,11 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from cvji.jobs.pods import Note, Pod, Stage
+from cvji.jobs.attachments import Note, claim_macs
+from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.report import NOTHING, Holds
 from cvji.kube.objects import ClaimObject
-from cvji.macs import ethernet_mac, infiniband_address, pack, split
+from cvji.macs import pack, split
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -45,25 +46,13 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 def read_claim(raw: bytes | msgspec.Raw, note: Note = None) -> Claim:
     """Understand one ResourceClaim. Raises msgspec.ValidationError or msgspec.DecodeError."""
     found = _CLAIM.decode(raw)
-    status = found.status
-    macs = set()
-    problem = ""
-    for device in (status.devices if status else None) or ():
-        address = device.network_data.hardware_address if device.network_data else None
-        if not address:
-            continue
-        if mac := ethernet_mac(address):
-            macs.add(mac)
-        elif infiniband_address(address):
-            if note:
-                where = f"claim {found.metadata.namespace}/{found.metadata.name}"
-                note(f"{where}: {address} is an InfiniBand address, on no Ethernet switch")
-        else:
-            problem = f"status.devices: hardwareAddress {address[:64]!r} is not an Ethernet address"
+    meta, status = found.metadata, found.status
+    named = note and (lambda what: note(f"claim {meta.namespace}/{meta.name}: {what}"))
+    macs, problem = claim_macs(found, named)
     return Claim(
-        uid=found.metadata.uid,
-        namespace=found.metadata.namespace,
-        name=found.metadata.name,
+        uid=meta.uid,
+        namespace=meta.namespace,
+        name=meta.name,
         macs=pack(macs),
         reserved_for=tuple(
             (user.uid, user.name) for user in (status.reserved_for if status else None) or () if user.resource == "pods"

@@ -5,20 +5,15 @@ Turns wire objects into the records that the cluster's index keeps. Knows no job
 
 import enum
 import sys
-from collections.abc import Callable
 
 import msgspec
 
+from cvji.jobs.attachments import Note, multus_macs
 from cvji.jobs.kinds import Registry
 from cvji.kube.objects import PodObject, PodStatus, known_time
-from cvji.macs import ethernet_mac, infiniband_address, pack
+from cvji.macs import pack
 
-# The API server refuses more than 256 KiB of annotations in all (apimachinery TotalAnnotationSizeLimitB).
-ANNOTATION_LIMIT = 256 * 1024
 _POD = msgspec.json.Decoder(PodObject)
-
-# Takes what helps somebody who looks for a missing NIC, for the debug log; None where nobody listens.
-Note = Callable[[str], None] | None
 
 
 class Stage(enum.Enum):
@@ -65,48 +60,6 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     macs: bytes
     claims: tuple[str, ...]
     problem: str
-
-
-class NetworkStatus(msgspec.Struct, frozen=True, gc=False):
-    """One entry of a network-status annotation (Network CRD De-facto Standard, section 4.1.2)."""
-
-    interface: str | None = None
-    mac: str | None = None
-    default: bool | None = None
-    device_info: msgspec.Raw = msgspec.field(name="device-info", default=msgspec.Raw())  # for notes alone
-
-
-_NETWORKS = msgspec.json.Decoder(list[NetworkStatus])
-
-
-def multus_macs(annotation: str | None, note: Note = None) -> tuple[tuple[str, ...], str]:
-    """The MACs of a pod's secondary attachments, and what is wrong with the annotation ("" if nothing).
-
-    The cluster network's own entry (`default`, or eth0) is not an attachment to the switch fabric.
-    """
-    if not annotation:
-        return (), ""
-    if len(annotation) > ANNOTATION_LIMIT:
-        return (), f"network-status annotation of {len(annotation)} characters is over {ANNOTATION_LIMIT}"
-    try:
-        entries = _NETWORKS.decode(annotation)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
-        return (), f"network-status annotation is not a list of networks: {err}"
-    macs = set()
-    problem = ""
-    for entry in entries:
-        if not entry.mac or entry.default or entry.interface == "eth0":
-            continue
-        if mac := ethernet_mac(entry.mac):
-            macs.add(mac)
-            if note:
-                note(f"{entry.interface} has {mac} {bytes(entry.device_info)[:300].decode('utf-8', 'replace')}")
-        elif infiniband_address(entry.mac):
-            if note:
-                note(f"{entry.interface}: {entry.mac} is an InfiniBand address, on no Ethernet switch")
-        else:
-            problem = f"network-status annotation: mac {entry.mac[:64]!r} is not an Ethernet address"
-    return tuple(sorted(macs)), problem
 
 
 def read_pod(registry: Registry, raw: bytes | msgspec.Raw, note: Note = None) -> Pod:

@@ -11,18 +11,18 @@ an entry of its own in CloudVision, and is never opened again.
     any state --the object says that it ended, or is gone--> ENDED, reported if the run was, or if it should have been
     UNSEEN: the run was reported by a predecessor, and its job's object has not been seen yet
 
-    rule of 2.4                                                    tests/unit/test_runs.py
-    begins, reported once steady                                   test_a_job_is_reported_once_it_is_steady
-    reported START_MAX_WAIT after it began, whatever its pods do   test_a_pending_pod_delays_the_report_for_a_minute
-    start time: the object's own, not before the run before        test_a_second_run_starts_when_its_object_says
-    changes: steady for STABILITY_DELAY                            test_a_change_is_reported_once_it_is_steady
-    the object says that it ended                                  test_an_end_is_reported_at_its_own_time
-    gone without an end                                            test_a_deleted_job_is_cancelled
-    completed and deleted at once                                  test_a_job_that_completes_and_is_deleted_is_completed
-    holds nothing any more                                         test_a_job_that_lost_all_its_pods_is_cancelled
-    suspended with the last pod gone                               test_a_suspended_job_ends_its_run_with_its_last_pod
-    ended before it was reported                                   test_a_run_that_nobody_saw_is_reported_at_its_end
-    never ran for long enough                                      test_a_short_run_with_a_pending_pod_is_never_reported
+    rule of 2.4, and where it is tested in tests/unit/test_runs.py
+    begins; reported once steady       test_a_job_is_reported_once_it_has_been_steady
+    or START_MAX_WAIT after it began   test_a_pending_pod_delays_the_report_for_a_minute
+    its start time                     test_stopped_and_resumed_is_two_closed_runs_each_with_its_own_nics
+    changes                            test_a_replaced_pods_macs_are_gone_from_the_next_report
+    ends as its object says            test_a_failed_batch_job_ended_when_its_condition_turned
+    ended and deleted at once          test_a_job_that_completes_and_is_deleted_is_completed
+    gone without an end                test_a_deleted_running_job_is_cancelled_now
+    holds nothing any more             test_a_job_that_lost_all_its_pods_is_cancelled_and_runs_again
+    stopped, with the last pod gone    test_a_suspended_job_holds_what_is_stuck_and_ends_its_run_with_its_last_pod
+    ended before it was reported       test_a_job_first_seen_ended_is_sent_once_by_what_its_pods_say
+    and did not run for long enough    test_a_short_run_with_a_pending_pod_is_never_reported
 
 Knows one job's view and the time it is given. Times are seconds since the epoch.
 """
@@ -34,7 +34,7 @@ from typing import Protocol
 
 import msgspec
 
-from cvji.jobs import replacement
+from cvji.jobs import replacement, unwatched
 from cvji.jobs.cluster import View
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Mode
@@ -103,7 +103,7 @@ class Runs:
     """The runs of one job. `judge` says what is to be reported, and `due` when to judge again without an event."""
 
     __slots__ = (
-        "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_newest", "_not_before",
+        "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_let_go", "_newest", "_not_before",
         "_policy", "_since", "_steady", "_succeeded", "_vacant", "due", "over", "reported", "state",
     )  # fmt: skip
 
@@ -117,6 +117,7 @@ class Runs:
         self._newest = 0  # creation time of the newest pod that ran in earlier runs
         self._not_before = 0  # what is now the job's belonged to another until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
+        self._let_go = int(now)  # when it let the last NIC go
         self._began = self._since = self._steady = self._vacant = now
         self._keep_at = math.inf
         self._changes = self._held_changes = self._succeeded = -1  # counters of the group, as last judged
@@ -255,19 +256,18 @@ class Runs:
     def _vacate(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
         """-> VACANT -> IDLE: the job holds nothing; at once if it is stopped, else for START_MAX_WAIT."""
         if self.state is State.IDLE:
-            if not self._unseen_pods(view):
-                return None
             finished = view.group.finished
-            if job.started and finished < job.started:  # of a run before the one that the object speaks of
+            # Not where it ended before the start that the object speaks of now: then nothing is known of that run.
+            if not finished or not self._unseen_pods(view) or finished < (job.started or 0):
                 return None
-            self.state, self._vacant = State.VACANT, min(now, finished) if finished else now
+            self.state, self._vacant, self._let_go = State.VACANT, now, int(min(now, finished))
         elif self.state is not State.VACANT:
-            self.state, self._vacant = State.VACANT, now
+            self.state, self._vacant, self._let_go = State.VACANT, now, int(now)
         due = self._vacant + (0.0 if job.stopped else self._policy.max_wait)
         if now < due:
             self.due = due
             return None
-        report = self._finish(view, job, End(JobState.CANCELLED, int(self._vacant)), pods, now)
+        report = self._finish(view, job, End(JobState.CANCELLED, self._let_go), pods, now)
         self._close(view)
         return report
 
@@ -300,9 +300,11 @@ class Runs:
         if last is not None and view.independent:
             end = last.end or last.end_if_deleted or end
         if end.at is None and end.state is JobState.CANCELLED and self.state is State.VACANT:
-            end = End(JobState.CANCELLED, int(self._vacant))  # when it let the last one go
+            end = End(JobState.CANCELLED, self._let_go)
         report = None
         missed = last is not None and view.independent and self.state is not State.ENDED and not owner_expected
+        if missed and self.reported is not None:  # what a stalled watch shows late of the run before is no other run
+            missed = any(pod.created > (self.reported.end or 0) for pod in pods.new_pods(view.uid))
         if self.in_progress is not None or missed:
             report = self._finish(view, last, end, pods, now)
         self._close(view)
@@ -320,7 +322,8 @@ class Runs:
         """The run's terminal report, if it was reported or should have been."""
         at = end.at
         if at is None and end.state is not JobState.CANCELLED:
-            at = max(view.group.finished, self.reported.finished if self.in_progress and self.reported else 0) or None
+            finished = max(view.group.finished, self.reported.finished if self.in_progress and self.reported else 0)
+            at = min(finished, int(now)) or None  # a node's clock may be ahead
         at = int(now) if at is None else at
         report = self.in_progress
         if report is None:
@@ -349,23 +352,12 @@ class Runs:
         return bool(report.holds.nodes) is (self._policy.mode is Mode.NODE)
 
     def _missed(self, view: View, job: Job, end: End, at: int, pods: Pods, now: float) -> RunReport | None:
-        """The one report of a run that ended before it was reported, if by its pods' own times it should have been.
-
-        That is if it held something for STABILITY_DELAY with every pod having run, or for START_MAX_WAIT at all.
-        """
-        everyone = pods.new_pods(view.uid)
-        lost = [pod for pod in everyone if pod.stage in (Stage.FAILED, Stage.RELEASED)]
-        replaced = {pod.uid for pod in lost} - {pod.uid for pod in replacement.missing(everyone, lost)}
-        there = [pod for pod in everyone if pod.uid not in replaced and not (pod.deleting and not _ran(pod))]
-        ran = [pod for pod in there if _ran(pod)]
-        held = union([*map(pods.holds, ran), pods.left(view.uid)])
-        if not held or not ran:
-            return None
-        until = min(at, int(now))  # of pods that still run
-        starts = [pod.ran_from or pod.started or until for pod in ran]
-        finish = max(pod.finished or until for pod in ran)
-        steady = len(ran) == len(there) and finish - max(starts) >= self._policy.stability_delay
-        if not steady and finish - min(starts) < self._policy.max_wait:
+        """The one report of a run that ended before it was reported, if by its pods' own times it should have been."""
+        until = min(at, int(now))
+        delay, wait = self._policy.stability_delay, self._policy.max_wait
+        ran = unwatched.held_long_enough(pods.new_pods(view.uid), until, delay, wait)
+        held = union([*map(pods.holds, ran), pods.left(view.uid)]) if ran else NOTHING
+        if not held:
             return None
         previous = self.reported
         run = previous.run + 1 if previous is not None else 1
@@ -380,7 +372,7 @@ class Runs:
         if job.started and job.started >= previous:
             return job.started
         otherwise = int(self._began) if previous else job.created or int(now)
-        start = min((pod.started for pod in pods if pod.started and _ran(pod)), default=otherwise)
+        start = min((pod.started for pod in pods if pod.started and unwatched.ran(pod)), default=otherwise)
         return max(start, previous)
 
     def _report(
@@ -408,8 +400,3 @@ class Runs:
             self.state = State.REPORTED
             self._held_changes = view.group.held_changes
         return self.reported
-
-
-def _ran(pod: Pod) -> bool:
-    """Whether its containers ever started. A status without container statuses is believed by its phase."""
-    return pod.ran_from is not None or pod.stage in (Stage.RUNNING, Stage.SUCCEEDED)

@@ -174,12 +174,64 @@ class NetworkData(Wire):
 class ClaimDevice(Wire):
     """resource.k8s.io AllocatedDeviceStatus; GPUs carry no network data."""
 
+    driver: Short = ""
+    pool: Short = ""
+    device: Short = ""
     network_data: NetworkData | None = None
+
+
+class ExactRequest(Wire):
+    """resource.k8s.io ExactDeviceRequest."""
+
+    admin_access: bool | None = None
+
+
+class ClaimRequest(Wire):
+    """resource.k8s.io DeviceRequest: `exactly` from v1beta2 on, adminAccess of its own before (KEP-5018)."""
+
+    name: Short = ""
+    admin_access: bool | None = None
+    exactly: ExactRequest | None = None
+
+
+class ClaimRequests(Wire):
+    """resource.k8s.io DeviceClaim."""
+
+    requests: list[ClaimRequest] | None = None
+
+
+class ClaimSpec(Wire):
+    """resource.k8s.io ResourceClaimSpec."""
+
+    devices: ClaimRequests | None = None
+
+
+class ClaimResult(Wire):
+    """resource.k8s.io DeviceRequestAllocationResult; `request` may name a subrequest after a slash."""
+
+    request: Short = ""
+    driver: Short = ""
+    pool: Short = ""
+    device: Short = ""
+    admin_access: bool | None = None
+
+
+class ClaimResults(Wire):
+    """resource.k8s.io DeviceAllocationResult."""
+
+    results: list[ClaimResult] | None = None
+
+
+class ClaimAllocation(Wire):
+    """resource.k8s.io AllocationResult."""
+
+    devices: ClaimResults | None = None
 
 
 class ClaimStatus(Wire):
     """resource.k8s.io ResourceClaimStatus; the fields used have one shape from v1alpha3 to v1."""
 
+    allocation: ClaimAllocation | None = None
     reserved_for: list[ClaimConsumer] | None = None
     devices: list[ClaimDevice] | None = None
 
@@ -188,6 +240,7 @@ class ClaimObject(Wire):
     """resource.k8s.io ResourceClaim."""
 
     metadata: Metadata
+    spec: ClaimSpec | None = None
     status: ClaimStatus | None = None
 
 
@@ -237,6 +290,8 @@ class NodeVf(Wire):
     ip: Short = ""
     ips: list[Short] | None = None
     pci_address: Short = ""
+    permanent_mac: Short = ""
+    bond: Short = ""
 
 
 class NodeInterface(Wire):
@@ -248,19 +303,45 @@ class NodeInterface(Wire):
     ips: list[Short] | None = None
     pci_address: Short = ""
     rdma_device: Short = ""
+    permanent_mac: Short = ""
+    bond: Short = ""
     vfs: list[NodeVf] | None = msgspec.field(name="Vfs", default=None)
+
+
+class NodeBond(Wire):
+    """A bond or team in a NodeInterfaceState; `members` are names of interfaces or VFs."""
+
+    name: Short = ""
+    mac: Short = ""
+    ip: Short = ""
+    ips: list[Short] | None = None
+    members: list[Short] | None = None
 
 
 class NodeStateStatus(Wire):
     """Status of a node state."""
 
     interfaces: list[NodeInterface] | None = None
+    bonds: list[NodeBond] | None = None
+
+
+class ManagedFields(Wire):
+    """metav1.ManagedFieldsEntry: its time is renewed whenever its manager changes a value."""
+
+    subresource: Short = ""
+    time: Time | None = None
+
+
+class NodeStateMetadata(Metadata):
+    """ObjectMeta of a node state, with what says when it was last written."""
+
+    managed_fields: list[ManagedFields] | None = None
 
 
 class NodeStateObject(Wire):
     """cloudvision.arista.io NodeInterfaceState, or sriovnetwork.openshift.io SriovNetworkNodeState."""
 
-    metadata: Metadata
+    metadata: NodeStateMetadata
     status: NodeStateStatus | None = None
 
 

@@ -6,11 +6,12 @@ Takes NodeInterfaceState and SriovNetworkNodeState alike; both are named after t
 import enum
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from cvji.kube.objects import NodeInterface, NodeStateObject, NodeVf
+from cvji.kube.objects import NodeBond, NodeInterface, NodeStateMetadata, NodeStateObject, NodeVf, known_time
 from cvji.macs import ethernet_mac
 
 _STATE = msgspec.json.Decoder(NodeStateObject)
@@ -33,9 +34,12 @@ class Nic(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 class NodeState(msgspec.Struct, frozen=True):
-    """A node state, understood. `fabric` are the MACs that a pod on the host's network holds.
+    """A node state, understood. `fabric` are the MACs that a pod on the host's network holds: a bond's may be there
+    twice, of the bond and of a port (Inventory.fabric gives each once).
 
     `none` says that the node has NICs, and none of the chosen type: that is knowledge, and no NICs at all is none.
+    `functions` and `fabric_functions` say of each NIC and each MAC which PCI function or bond it is ("" if not known),
+    and `written` when the state was last changed: of two states of one node the newer one is right about a function.
     """
 
     uid: str
@@ -44,6 +48,9 @@ class NodeState(msgspec.Struct, frozen=True):
     nics: tuple[Nic, ...]
     fabric: tuple[str, ...]
     none: bool = False
+    functions: tuple[str, ...] = ()
+    fabric_functions: tuple[str, ...] = ()
+    written: int = 0
 
     @property
     def name(self) -> str:
@@ -62,28 +69,59 @@ def read_node_state(chosen: InterfaceType, raw: bytes | msgspec.Raw) -> NodeStat
     """Understand one node state. Raises msgspec.ValidationError or msgspec.DecodeError."""
     found = _STATE.decode(raw)
     interfaces = (found.status.interfaces if found.status else None) or []
+    bonds = (found.status.bonds if found.status else None) or []
     parts: list[NodeInterface | NodeVf] = []
     if chosen is not InterfaceType.VF:
         parts += interfaces
     if chosen is not InterfaceType.PF:
         parts += [vf for pf in interfaces for vf in pf.vfs or ()]
-    nics = {nic for part in parts if (nic := _nic(part))}
-    # A pod on the host's network uses the rails, which are the NICs with RDMA; failing that, any of them.
+    names = {part.name for part in parts}
+    reported: list[NodeInterface | NodeVf | NodeBond] = [*parts]
+    reported += [bond for bond in bonds if not names.isdisjoint(bond.members or ())]
+    nics = sorted({(nic, _function(part)) for part in reported if (nic := _nic(part))})
+    # A pod on the host's network uses the rails, which are the NICs with RDMA; failing that, any of them. Its frames
+    # carry the address of the port or, where the port is bonded, of the bond.
     rails = [part for part in interfaces if part.rdma_device] or interfaces
+    bonded = {part.bond for part in rails}
+    held: list[NodeInterface | NodeVf | NodeBond] = [*rails, *(bond for bond in bonds if bond.name in bonded)]
+    fabric = sorted({(mac, _function(part)) for part in held if (mac := _own_mac(part))})
     return NodeState(
         uid=found.metadata.uid,
         node=found.metadata.name,
         namespace=found.metadata.namespace,
-        nics=tuple(sorted(nics)),
-        fabric=tuple(sorted({mac for part in rails if (mac := ethernet_mac(part.mac))})),
+        nics=tuple(nic for nic, _ in nics),
+        fabric=tuple(mac for mac, _ in fabric),
         none=bool(interfaces) and not parts,
+        functions=tuple(function for _, function in nics),
+        fabric_functions=tuple(function for _, function in fabric),
+        written=_written(found.metadata),
     )
 
 
-def _nic(part: NodeInterface | NodeVf) -> Nic | None:
+def _written(metadata: NodeStateMetadata) -> int:
+    """When a state's content last changed, in seconds since the epoch, by its managedFields: nothing else says it."""
+    entries = [entry for entry in metadata.managed_fields or () if known_time(entry.time)]
+    entries = [entry for entry in entries if entry.subresource == "status"] or entries
+    times = [entry.time for entry in entries] or [metadata.creation_timestamp]
+    return max(known_time(time) or 0 for time in times)
+
+
+def _own_mac(part: NodeInterface | NodeVf | NodeBond) -> str | None:
+    """The address by which a switch knows a port: a member of a bond shows the bond's, and has its own beside it."""
+    if not isinstance(part, NodeBond) and part.bond:
+        return ethernet_mac(part.permanent_mac)
+    return ethernet_mac(part.mac)
+
+
+def _function(part: NodeInterface | NodeVf | NodeBond) -> str:
+    """What may be only once on a node. A cluster's nodes have the same ones, so the text is kept once."""
+    return sys.intern(f"bond {part.name}" if isinstance(part, NodeBond) else part.pci_address)
+
+
+def _nic(part: NodeInterface | NodeVf | NodeBond) -> Nic | None:
     """A NIC with a MAC; a VF without a netdev goes by its PCI address."""
-    mac = ethernet_mac(part.mac)
-    name = part.name or part.pci_address
+    mac = _own_mac(part)
+    name = part.name or ("" if isinstance(part, NodeBond) else part.pci_address)
     return Nic(name, mac, _addresses(part.ips or [part.ip])) if mac and name else None
 
 
@@ -110,15 +148,18 @@ class Inventory:
         self._states: dict[str, dict[str, NodeState]] = {}  # node -> uid -> state: namespaces may have one each
         self._told: dict[str, bytes] = {}  # node -> fingerprint
         self._dirty: dict[str, None] = {}
+        self._warned: dict[str, set[frozenset[str]]] = {}  # node -> uids of the two states
         self._complete = False  # a node without a state is gone, and not just yet to be listed
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def apply(self, state: NodeState) -> None:
-        """A node state was made or changed."""
-        self._states.setdefault(state.node, {})[state.uid] = state
+    def apply(self, state: NodeState) -> str:
+        """A node state was made or changed. Returns what to warn of ("" if nothing), once for each two states."""
+        states = self._states.setdefault(state.node, {})
+        states[state.uid] = state
         self._dirty[state.node] = None
+        return self._conflict(state) if len(states) > 1 else ""
 
     def remove(self, state: NodeState) -> None:
         """A node state was deleted."""
@@ -126,6 +167,8 @@ class Inventory:
         states.pop(state.uid, None)
         if not states:
             self._states.pop(state.node, None)
+        if warned := self._warned.pop(state.node, None):
+            self._warned[state.node] = {pair for pair in warned if state.uid not in pair}
         self._dirty[state.node] = None
 
     def restore(self, told: Mapping[str, bytes]) -> None:
@@ -161,9 +204,57 @@ class Inventory:
 
     def current(self, node: str) -> NodeReport:
         """What CloudVision is to hold of a node."""
-        nics = {nic for state in self._states.get(node, {}).values() for nic in state.nics}
+        nics = {
+            nic
+            for state, superseded in self._newest_first(node)
+            for nic, function in zip(state.nics, state.functions or [""] * len(state.nics), strict=True)
+            if function not in superseded
+        }
         return NodeReport(node, tuple(sorted(nics)))
 
     def fabric(self, node: str) -> tuple[str, ...]:
         """The MACs that a pod on that node's own network holds."""
-        return tuple(sorted({mac for state in self._states.get(node, {}).values() for mac in state.fabric}))
+        macs = {
+            mac
+            for state, superseded in self._newest_first(node)
+            for mac, function in zip(state.fabric, state.fabric_functions or [""] * len(state.fabric), strict=True)
+            if function not in superseded
+        }
+        return tuple(sorted(macs))
+
+    def _newest_first(self, node: str) -> Iterator[tuple[NodeState, set[str]]]:
+        """The states of a node, each with the functions that a newer one has an entry of."""
+        superseded: set[str] = set()
+        for state in sorted(self._states.get(node, {}).values(), key=_age, reverse=True):
+            yield state, superseded
+            superseded = superseded | {function for function in state.functions + state.fabric_functions if function}
+
+    def _conflict(self, state: NodeState) -> str:
+        """One warning that names two states of a node with different MACs of one function."""
+        macs = _macs(state)
+        for other in self._states[state.node].values():
+            pair = frozenset((state.uid, other.uid))
+            if other is state or pair in self._warned.get(state.node, ()):
+                continue
+            others = _macs(other)
+            if functions := sorted(name for name in macs.keys() & others.keys() if macs[name] != others[name]):
+                self._warned.setdefault(state.node, set()).add(pair)
+                older, newer = sorted((state, other), key=_age)
+                return (
+                    f"{older.namespace}/{older.name} and {newer.namespace}/{newer.name} have different MACs of "
+                    f"{functions[0]}: the newer one counts, {newer.namespace}/{newer.name}; is the other one stale?"
+                )
+        return ""
+
+
+def _age(state: NodeState) -> tuple[int, str]:
+    return state.written, state.uid
+
+
+def _macs(state: NodeState) -> dict[str, set[str]]:
+    """MACs by function: two ports of one function have one each."""
+    found: dict[str, set[str]] = {}
+    for nic, function in zip(state.nics, state.functions, strict=False):
+        if function:
+            found.setdefault(function, set()).add(nic.mac)
+    return found

@@ -42,7 +42,7 @@ class Reporter:
         `resync`: seconds, 0 for never. `problem` is called with what cannot be understood in an object.
         """
         self.book = Book(location, durable=durable, resync=resync)
-        self._node_kind = node_kind
+        self._node_kind, self._problem = node_kind, problem
         self._tracker = Tracker(policy, problem)
         self._inventory = Inventory()
         self._newest: dict[str, RunReport] = {}  # while records are read: of each job the newest run
@@ -57,7 +57,8 @@ class Reporter:
         """Take note of one event."""
         match event:
             case Applied(NodeState() as state):
-                self._inventory.apply(state)
+                if warning := self._inventory.apply(state):
+                    self._problem(Problem(f"node {state.node}", warning))
             case Deleted(NodeState() as state):
                 self._inventory.remove(state)
             case Listed(resource) if resource.key == self._node_kind:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from cvji.sysfs.netdevs import known_mac
+
 # include/uapi/linux/netlink.h and rtnetlink.h
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")
@@ -23,7 +25,15 @@ _TYPE_MASK = 0x3FFF  # NLA_F_NESTED and NLA_F_NET_BYTEORDER are above it
 # include/uapi/linux/if_link.h and if_addr.h
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
-_IFLA_IFNAME, _IFLA_VFINFO_LIST, _IFLA_EXT_MASK = 3, 22, 29
+_IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_VFINFO_LIST, _IFLA_EXT_MASK, _IFLA_PERM_ADDRESS = (
+    3,
+    10,
+    18,
+    22,
+    29,
+    54,
+)
+_IFLA_INFO_KIND = 1
 _IFLA_VF_MAC = 1
 _VF_MAC = struct.Struct("=I6s")  # the first bytes of struct ifla_vf_mac's 32-byte field
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -39,10 +49,17 @@ class LinksError(Exception):
 
 
 class Links(msgspec.Struct, frozen=True):
-    """By interface name: its addresses (no prefix length; every IPv4, global IPv6), and its VFs' MACs by number."""
+    """By interface name: its addresses (no prefix length; every IPv4, global IPv6), and its VFs' MACs by number.
+
+    `names` are all interfaces; `kinds` what virtual ones are, such as bridge or veth; `permanent` the permanent
+    addresses of those that have a master (from Linux 5.6 on).
+    """
 
     ips: Mapping[str, tuple[str, ...]] = {}
     vf_macs: Mapping[str, Mapping[int, str]] = {}
+    names: frozenset[str] = frozenset()
+    kinds: Mapping[str, str] = {}
+    permanent: Mapping[str, str] = {}
 
 
 def read_links() -> Links:
@@ -63,6 +80,8 @@ def read_links() -> Links:
 def read_dumps(links: list[bytes], addresses: list[bytes]) -> Links:
     """Understand the messages of a dump of links and one of addresses, each from its family header on."""
     names: dict[int, str] = {}
+    kinds: dict[str, str] = {}
+    permanent: dict[str, str] = {}
     vf_macs: dict[str, Mapping[int, str]] = {}
     ips: dict[str, set[bytes]] = {}
     for message in links:
@@ -73,6 +92,11 @@ def read_dumps(links: list[bytes], addresses: list[bytes]) -> Links:
         name = names[index] = os.fsdecode(found.get(_IFLA_IFNAME, b"").rstrip(b"\0"))
         if macs := _vf_macs(found.get(_IFLA_VFINFO_LIST, b"")):
             vf_macs[name] = macs
+        if kind := dict(_attributes(found.get(_IFLA_LINKINFO, b""), 0)).get(_IFLA_INFO_KIND):
+            kinds[name] = kind.rstrip(b"\0").decode("ascii", "replace")
+        address = found.get(_IFLA_PERM_ADDRESS, b"")
+        if _IFLA_MASTER in found and len(address) in (6, 20) and (mac := known_mac(address.hex(":"))):
+            permanent[name] = mac
     for message in addresses:
         if len(message) < _ADDRESS.size:
             continue
@@ -84,7 +108,7 @@ def read_dumps(links: list[bytes], addresses: list[bytes]) -> Links:
         if told and index in names and len(address) == {socket.AF_INET: 4, socket.AF_INET6: 16}.get(family):
             ips.setdefault(names[index], set()).add(address)
     shown = {name: tuple(_text(raw) for raw in sorted(found, key=lambda r: (len(r), r))) for name, found in ips.items()}
-    return Links(shown, vf_macs)
+    return Links(shown, vf_macs, frozenset(names.values()), kinds, permanent)
 
 
 def _text(raw: bytes) -> str:
@@ -98,8 +122,8 @@ def _vf_macs(raw: bytes) -> dict[int, str]:
         for kind, value in _attributes(info, 0):
             if kind == _IFLA_VF_MAC and len(value) >= _VF_MAC.size:
                 index, mac = _VF_MAC.unpack_from(value)
-                if any(mac):
-                    found[index] = mac.hex(":")
+                if known := known_mac(mac.hex(":")):
+                    found[index] = known
                 break
     return found
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from cvji.sysfs.memory import Remembered
-from cvji.sysfs.scan import Interface, VirtualFunction
+from cvji.sysfs.nics import Bond, Interface, VirtualFunction
 
 API_VERSION = "cloudvision.arista.io/v1"
 KIND = "NodeInterfaceState"
@@ -19,6 +19,9 @@ class Vf(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
 
     name: str = ""
     mac: str = ""
+    permanent_mac: str = ""
+    bond: str = ""
+    dev_port: int | None = None
     ip: str = ""
     ips: tuple[str, ...] = ()
     pci_address: str = ""
@@ -28,11 +31,19 @@ class Vf(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
 
 
 class Nic(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
-    """A physical interface; `speed` is in Mb/s."""
+    """A physical interface; `speed` is in Mb/s.
+
+    `mac` is what sysfs shows: of a member of `bond` the bond's address, with its own in `permanent_mac`. `device_path`
+    is given where the device is no PCI function itself, and tells it from others on the function of `pci_address`.
+    """
 
     name: str = ""
     type: str = ""
     mac: str = ""
+    permanent_mac: str = ""
+    bond: str = ""
+    device_path: str = ""
+    dev_port: int | None = None
     ip: str = ""
     ips: tuple[str, ...] = ()
     pci_address: str = ""
@@ -48,6 +59,17 @@ class Nic(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
     vfs: tuple[Vf, ...] = msgspec.field(name="Vfs", default=())
 
 
+class BondState(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """A bond or team; `members` are names of interfaces or VFs."""
+
+    name: str = ""
+    mac: str = ""
+    ip: str = ""
+    ips: tuple[str, ...] = ()
+    oper_state: str = ""
+    members: tuple[str, ...] = ()
+
+
 class State(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
     """The status: what the node has, and whether it could be read; `message` says what could not.
 
@@ -55,17 +77,24 @@ class State(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
     """
 
     interfaces: tuple[Nic, ...] = ()
+    bonds: tuple[BondState, ...] = ()
     sync_status: str = ""
     message: str = ""
     interface_count: int | None = None
     vf_count: int | None = None
 
 
-def state_of(interfaces: Iterable[Interface], warnings: Iterable[object]) -> State:
+def state_of(interfaces: Iterable[Interface], bonds: Iterable[Bond], warnings: Iterable[object]) -> State:
     """The status of a scan that succeeded."""
-    message = "; ".join(map(str, warnings))
     nics = tuple(map(_nic, interfaces))
-    return State(nics, SUCCEEDED, message[:_MESSAGE], len(nics), sum(len(nic.vfs) for nic in nics))
+    return State(
+        interfaces=nics,
+        bonds=tuple(map(_bond, bonds)),
+        sync_status=SUCCEEDED,
+        message="; ".join(map(str, warnings))[:_MESSAGE],
+        interface_count=len(nics),
+        vf_count=sum(len(nic.vfs) for nic in nics),
+    )
 
 
 def failed(before: State, reason: str) -> State:
@@ -74,9 +103,24 @@ def failed(before: State, reason: str) -> State:
 
 
 def remembered(state: State) -> list[tuple[str, Remembered]]:
-    """Every NIC of a status with its PCI address."""
-    parts: list[Nic | Vf] = [*state.interfaces, *(vf for nic in state.interfaces for vf in nic.vfs)]
-    return [(part.pci_address, Remembered(part.name, part.mac, part.ips, part.rdma_device)) for part in parts]
+    """Every NIC of a status with the path of its device."""
+    found = []
+    for nic in state.interfaces:
+        device = nic.device_path or nic.pci_address
+        # Before there was devicePath, these had the address of the function that they live on.
+        if nic.device_path or not (nic.driver == "virtio-pci" or nic.driver.endswith(".sf")):
+            found.append((device, _remembered(nic)))
+        found += [(vf.pci_address, _remembered(vf)) for vf in nic.vfs]
+    return found
+
+
+def _remembered(part: Nic | Vf) -> Remembered:
+    mac = part.permanent_mac if part.bond else part.mac
+    return Remembered(part.name, mac, part.ips, part.rdma_device, part.dev_port)
+
+
+def _bond(bond: Bond) -> BondState:
+    return BondState(bond.name, bond.mac, next(iter(bond.ips), ""), bond.ips, bond.oper_state, bond.members)
 
 
 def _nic(interface: Interface) -> Nic:
@@ -84,6 +128,10 @@ def _nic(interface: Interface) -> Nic:
         name=interface.name,
         type=interface.type.value,
         mac=interface.mac,
+        permanent_mac=interface.permanent_mac,
+        bond=interface.bond,
+        device_path=interface.device_path if interface.device_path != interface.pci_address else "",
+        dev_port=interface.port,
         ip=next(iter(interface.ips), ""),
         ips=interface.ips,
         pci_address=interface.pci_address,
@@ -104,6 +152,9 @@ def _vf(vf: VirtualFunction) -> Vf:
     return Vf(
         name=vf.name,
         mac=vf.mac,
+        permanent_mac=vf.permanent_mac,
+        bond=vf.bond,
+        dev_port=vf.port,
         ip=next(iter(vf.ips), ""),
         ips=vf.ips,
         pci_address=vf.pci_address,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from cvji.jobs.allocation import multus_macs, read_pod
+from cvji.jobs.attachments import multus_macs
+from cvji.jobs.pods import read_pod
 
 from cvji.jobs.kinds import Registry
 from tests.bench.figures import Row, Usage, bench, children, percentiles

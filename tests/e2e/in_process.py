@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from cvji.cloudvision.client import Client, Token
-from cvji.informer.loop import Happening, Stop
+from cvji.informer.inbox import Happening, Stop
 from cvji.informer.run import Informer, Settings
 from cvji.kube.client import Api
 from cvji.settings import CloudVision

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 import yaml
 
 from tests.e2e.kit import EXECUTABLE, Program, Stage
-from tests.simulator.objects import Object
-from tests.sysfs.trees import Host, mlx5_host
+from tests.simulator.objects import Object, job, pod
+from tests.sysfs.trees import Host, bonded_host, mlx5_host, sriov_host, sub_function_host
 
 STATES = "/apis/cloudvision.arista.io/v1/namespaces/cloudvision/nodeinterfacestates"
 NODE = "gpu-1"
@@ -134,13 +135,39 @@ def test_from_the_sys_folder_to_cloudvision(stage: Stage, host: Host, node: Obje
     ]
 
 
-@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+@pytest.mark.parametrize(
+    ("build", "fabric"),
+    [
+        (bonded_host, ["0c:42:a1:00:00:10", "0c:42:a1:00:00:11"]),
+        (sriov_host, ["0c:42:a1:00:00:10"]),
+        (sub_function_host, ["0c:42:a1:00:00:10", "0c:42:a1:00:03:00"]),
+    ],
+)
+def test_a_job_on_the_hosts_network_holds_what_discovery_found(
+    stage: Stage, node: Object, tmp_path: Path, build: Callable[[Path], Host], fabric: list[str]
+) -> None:
+    """Every field of the state survives the API server, and the job has the rails' own and the bond's addresses."""
+    assert node
+    host = build(tmp_path / "host/sys")
+    found = published(discover(stage, host), stage)
+    words = [EXECUTABLE, "discover", "--once", "-o", "json", "--node-name", NODE, "--sysfs-root", str(host.root)]
+    by_hand = subprocess.run(words, check=True, capture_output=True, text=True, env={})
+    assert json.loads(by_hand.stdout)["status"] == found["status"]
+    stage.informer()
+    made = stage.cluster.create(job("kubeflow.org", "MPIJob", "host"))
+    stage.cluster.run_pod(pod("host-0", made, node=NODE, hostNetwork=True))
+    (entry,) = stage.wait_for_states("host", "RUNNING")
+    assert entry["interfaces"]["values"] == fabric
+
+
+@pytest.mark.parametrize("output", ["table", "wide", "json", "yaml"])
 def test_by_hand_without_a_cluster(host: Host, output: str) -> None:
     arguments = ["discover", "--once", "-o", output, "--sysfs-root", str(host.root), "--node-name", NODE]
     done = subprocess.run([EXECUTABLE, *arguments], check=True, capture_output=True, text=True, env={})
     assert done.stderr == ""
-    if output == "table":
-        assert max(map(len, done.stdout.splitlines())) <= 100
+    if output in ("table", "wide"):
+        assert (max(map(len, done.stdout.splitlines())) <= 100) == (output == "table")
+        assert ("  bond0: virtual" in done.stdout) == (output == "wide")
         assert "ens1f0v0" in done.stdout
         return
     shown = yaml.safe_load(done.stdout) if output == "yaml" else json.loads(done.stdout)
@@ -187,6 +214,18 @@ def test_a_change_of_links_or_addresses_is_published_in_under_two_seconds(tmp_pa
     print(done.stdout)
     assert len(took) == 10
     assert sorted(took)[len(took) // 2] < 2  # 0.4 s on an idle machine; one slow one is the machine's
+
+
+@pytest.mark.skipif(not NAMESPACES, reason="no network namespaces here")
+def test_a_nic_that_moves_a_thousand_times_between_namespaces_is_never_without_its_address(tmp_path: Path) -> None:
+    words = ["unshare", "-rnm", sys.executable, "-m", "tests.e2e.moving", str(tmp_path), "1000"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=300, cwd=root)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    seen = json.loads(done.stdout)
+    assert seen["lost"] == []
+    assert 0 < seen["away"] < seen["scans"]  # it was looked at here and there
 
 
 @pytest.mark.skipif(not NAMESPACES, reason="no network namespaces here")

@@ -76,6 +76,27 @@ def test_equal_content_is_held_as_equal_in_both_modes(stage: Stage, chosen: str)
     assert [value["name"] for value in values] == names.get(chosen, sorted(names["pf"] + names["vf"]))
 
 
+def test_two_operators_states_of_one_node_are_one_entry_a_function_and_one_warning(stage: Stage) -> None:
+    states = []
+    for namespace, mac in (("cloudvision", "02:00:00:00:00:01"), ("team", "02:00:00:00:00:02")):
+        state = node_state(*OPERATOR, "n1", mac)
+        state["metadata"]["namespace"] = namespace
+        states.append(create(stage, state))
+    program = stage.informer(NODECONFIG_MODE="sriovoperator")
+    stage.cloudvision.wait_for(lambda: "n1" in stage.cloudvision.nodes)
+    assert len(stage.cloudvision.nodes["n1"]["data_interfaces"]["values"]) == 1
+    program.wait_for_log("is the other one stale?")
+    (warning,) = [line for line in program.log.splitlines() if "stale?" in line]
+    assert "cloudvision/n1" in warning
+    assert "team/n1" in warning
+    stage.cluster.patch(states[0], {"metadata": {"labels": {"touched": "yes"}}})
+    stage.cluster.delete(states[1])
+    stage.cloudvision.wait_for(
+        lambda: stage.cloudvision.nodes["n1"]["data_interfaces"]["values"][0]["mac_address"] == "02:00:00:00:00:01"
+    )
+    assert program.log.count("stale?") == 1
+
+
 def test_the_crd_may_come_later_and_a_delete_never_overtakes_a_send(
     kubernetes: KubernetesSimulator, simulated: Stage
 ) -> None:

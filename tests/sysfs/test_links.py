@@ -16,13 +16,18 @@ from cvji.sysfs.links import Links, read_dumps, read_links
 
 def test_it_agrees_with_another_implementation() -> None:
     with IPRoute() as other:
-        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in other.get_links()}
+        links = other.get_links()
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+        kinds = {link.get_attr("IFLA_IFNAME"): link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") for link in links}
         expected: dict[str, set[str]] = {}
         for address in other.get_addr():
             local = address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")
             if ":" not in local or address["scope"] in (0, 200):
                 expected.setdefault(names[address["index"]], set()).add(local)
-    assert {name: set(ips) for name, ips in read_links().ips.items()} == expected
+    found = read_links()
+    assert {name: set(ips) for name, ips in found.ips.items()} == expected
+    assert found.names == set(names.values())
+    assert found.kinds == {name: kind for name, kind in kinds.items() if kind}
 
 
 def attribute(kind: int, body: bytes) -> bytes:
@@ -59,7 +64,26 @@ def test_a_long_vf_list_reads_as_another_implementation_reads_it() -> None:
 def test_a_pfs_list_of_its_vfs() -> None:
     macs = {0: "0c:42:a1:00:01:00", 3: "0c:42:a1:00:01:03", 4: "00:00:00:00:00:00"}
     found = read_dumps([vf_list(7, "ens1f0np0", macs)], [])
-    assert found == Links(vf_macs={"ens1f0np0": {0: "0c:42:a1:00:01:00", 3: "0c:42:a1:00:01:03"}})
+    assert found.vf_macs == {"ens1f0np0": {0: "0c:42:a1:00:01:00", 3: "0c:42:a1:00:01:03"}}
+    assert found.names == {"ens1f0np0"}
+
+
+def test_a_member_has_its_permanent_address_and_its_master_a_kind() -> None:
+    def link(index: int, name: str, *attributes: bytes) -> bytes:
+        named = attribute(3, name.encode() + b"\0")
+        return struct.pack("=BxHiII", 0, 1, index, 0x1043, 0) + named + b"".join(attributes)
+
+    own = attribute(54, bytes.fromhex("0c42a1000011"))  # IFLA_PERM_ADDRESS
+    member = link(2, "ens1", attribute(10, struct.pack("=I", 4)), own)  # IFLA_MASTER
+    team = link(4, "team0", attribute(18 | 0x8000, attribute(1, b"team\0")))  # IFLA_LINKINFO, IFLA_INFO_KIND
+    found = read_dumps([member, link(3, "ens2", own), team], [])
+    assert found.permanent == {"ens1": "0c:42:a1:00:00:11"}
+    assert found.kinds == {"team0": "team"}
+    assert found.names == {"ens1", "ens2", "team0"}
+    other = ifinfmsg(struct.pack("=IHHII", 16 + len(member), 16, 0, 1, 0) + member)
+    other.decode()
+    assert other.get_attr("IFLA_PERM_ADDRESS") in ("0c:42:a1:00:00:11", "0c42a1000011")
+    assert other.get_attr("IFLA_MASTER") == 4
 
 
 @given(st.lists(st.binary(max_size=200)), st.lists(st.binary(max_size=60)))

@@ -6,7 +6,8 @@ import pytest
 
 from cvji.sysfs.links import Links
 from cvji.sysfs.memory import Memory, complete, recall
-from cvji.sysfs.scan import Interface, Source, VirtualFunction, scan
+from cvji.sysfs.nics import Interface, Source, VirtualFunction
+from cvji.sysfs.scan import scan
 from cvji.sysfs.state import State, remembered, state_of
 from cvji.sysfs.table import WIDTH, table
 from tests.sysfs.trees import EMPTY, NO_LINKS, Host
@@ -24,7 +25,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def look(host: Host, links: Links, memory: Memory) -> tuple[tuple[Interface, ...], VirtualFunction, Memory]:
-    interfaces, after = complete(scan(host.root), links, memory)
+    interfaces, _, after = complete(scan(host.root), links, memory)
     return interfaces, interfaces[0].vfs[0], after
 
 
@@ -35,13 +36,13 @@ def leave(host: Host) -> None:
 def test_a_vf_moved_away_keeps_its_line_and_after_a_restart_too(host: Host) -> None:
     interfaces, vf, memory = look(host, LINKS, EMPTY)
     assert (vf.name, vf.mac, vf.ips) == ("ens1v0", MAC, ("10.0.0.5", "2001:db8::5"))
-    published = state_of(interfaces, ())
+    published = state_of(interfaces, (), ())
     leave(host)
     for known in (memory, recall(remembered(published))):
         interfaces, vf, _ = look(host, NO_LINKS, known)
         assert (vf.name, vf.mac, vf.ips, vf.away) == ("ens1v0", MAC, ("10.0.0.5", "2001:db8::5"), True)
         assert {vf.sources.name, vf.sources.mac, vf.sources.ips} == {Source.REMEMBERED}
-        assert [nic.mac for nic in state_of(interfaces, ()).interfaces[0].vfs] == [MAC]
+        assert [nic.mac for nic in state_of(interfaces, (), ()).interfaces[0].vfs] == [MAC]
 
 
 def test_the_pfs_own_list_is_newer_than_memory(host: Host) -> None:
@@ -57,10 +58,16 @@ def test_what_is_seen_here_is_newer_than_the_pfs_list(host: Host) -> None:
     assert (vf.mac, vf.sources.mac) == (MAC, Source.HERE)
 
 
+def test_one_that_left_before_its_addresses_were_asked_for_keeps_them(host: Host) -> None:
+    _, _, memory = look(host, LINKS, EMPTY)
+    for links, ips in ((Links(names=frozenset({"lo"})), LINKS.ips["ens1v0"]), (Links(names=frozenset({"ens1v0"})), ())):
+        assert look(host, links, memory)[1].ips == ips
+
+
 def test_a_vf_that_is_gone_is_forgotten(host: Host) -> None:
     _, _, memory = look(host, LINKS, EMPTY)
     host.no_vfs(host.root / "bus/pci/devices/0000:3b:00.0")
-    interfaces, memory = complete(scan(host.root), NO_LINKS, memory)
+    interfaces, _, memory = complete(scan(host.root), NO_LINKS, memory)
     assert (interfaces[0].vfs, interfaces[0].num_vfs) == ((), 0)
     assert set(memory.nics) == {"0000:3b:00.0"}
 
@@ -68,7 +75,7 @@ def test_a_vf_that_is_gone_is_forgotten(host: Host) -> None:
 def test_a_pf_given_to_a_pod_keeps_its_line(host: Host) -> None:
     _, _, memory = look(host, LINKS, EMPTY)
     host.move_away(next(host.root.glob("devices/**/net/ens1")))
-    interfaces, _ = complete(scan(host.root), NO_LINKS, memory)
+    interfaces, _, _ = complete(scan(host.root), NO_LINKS, memory)
     assert (interfaces[0].name, interfaces[0].mac, interfaces[0].away) == ("ens1", "0c:42:a1:00:00:10", True)
 
 
@@ -76,7 +83,7 @@ def test_the_state_reads_back_as_it_was_written(host: Host) -> None:
     import msgspec
 
     interfaces, _, _ = look(host, LINKS, EMPTY)
-    state = state_of(interfaces, ())
+    state = state_of(interfaces, (), ())
     raw = msgspec.json.encode(state)
     assert msgspec.json.decode(raw, type=State) == state
     fields = msgspec.json.decode(raw)["interfaces"][0]

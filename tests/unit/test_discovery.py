@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from cvji import discover
@@ -14,6 +15,8 @@ from cvji.discover import Discovery, Settings
 from cvji.kube.client import ApiError
 from cvji.kube.nodestate import NodeStateStore
 from cvji.sysfs.links import Links, LinksError
+from cvji.sysfs.nics import Scan
+from cvji.sysfs.scan import scan
 from cvji.sysfs.state import State
 from cvji.telemetry.metrics import DiscoveryMetrics
 from tests.e2e.kit import write_kubeconfig
@@ -132,6 +135,30 @@ def test_a_kernel_that_does_not_answer_is_said_and_what_was_known_stands(
     loop.round(read=True)
     assert (store.writes[1].sync_status, store.writes[1].message) == ("Failed", "rtnetlink: Operation not permitted")
     assert store.writes[1].interfaces == store.writes[0].interfaces
+
+
+def test_a_node_that_does_not_settle_is_looked_at_again_soon_and_written_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store()
+    loop = discovery(host, store)
+    loop.round(read=True)
+    number = 0
+
+    def changing(root: Path, *_: Any, **__: Any) -> Scan:
+        nonlocal number
+        number += 1
+        return msgspec.structs.replace(scan(root), changed=(f"/class/net/ens{number}",))
+
+    monkeypatch.setattr(discover, "scan", changing)
+    assert [loop.round(read=False) for _ in range(3)] == [1.0] * 3
+    assert number == 3 * discover.SCANS
+    assert [state.sync_status for state in store.writes] == ["Succeeded", "Failed"]
+    assert store.writes[1].interfaces == store.writes[0].interfaces
+    assert len([record for record in caplog.records if "do not agree" in record.getMessage()]) == 1
+    monkeypatch.setattr(discover, "scan", scan)
+    assert loop.round(read=False) == INTERVAL
+    assert store.writes[2] == store.writes[0]
 
 
 def test_what_could_not_be_read_of_a_node_is_in_its_message_and_logged_once(

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvji.jobs.attachments import multus_macs
 from cvji.jobs.kinds import Registry
 from cvji.jobs.nics import read_claim
-from cvji.jobs.pods import multus_macs, read_pod
+from cvji.jobs.pods import read_pod
 from cvji.kube.client import ApiError
 from cvji.kube.discovery import decode
 from cvji.kube.objects import DEPTH, ObjectList, WatchEvent, known_time, shallow
@@ -146,7 +147,7 @@ def test_the_ends_of_the_calendar_are_no_times() -> None:
 
 
 def test_a_network_status_sound_but_for_one_entry_gives_the_others() -> None:
-    note = json.loads(networks("02:00:00:00:00:01", "none", "02:00:00:00:00:02"))
+    note = json.loads(networks("02:00:00:00:00:01", "nine", "02:00:00:00:00:02"))
     macs, problem = multus_macs(json.dumps(note))
     assert macs == ("02:00:00:00:00:01", "02:00:00:00:00:02")
-    assert "'none'" in problem
+    assert "'nine'" in problem

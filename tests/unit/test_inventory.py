@@ -140,6 +140,114 @@ def test_after_a_restart_only_what_changed_meanwhile_is_said() -> None:
     assert len(said(after, PFS[:1])) == 1
 
 
+BONDED = [
+    {"name": "ens1f0", "mac": "02:00:00:00:01:00", "permanentMac": "02:00:00:00:01:00", "bond": "bond0"},
+    {"name": "ens1f1", "mac": "02:00:00:00:01:00", "permanentMac": "02:00:00:00:01:01", "bond": "bond0"},
+    {"name": "eno1", "mac": "02:00:00:00:00:0a"},
+]
+BOND = {"name": "bond0", "mac": "02:00:00:00:01:00", "ips": ["10.0.0.9"], "members": ["ens1f0", "ens1f1"]}
+
+
+def whole(
+    interfaces: Any, *bonds: Any, chosen: InterfaceType = InterfaceType.ALL, namespace: str = "cloudvision", **meta: Any
+) -> NodeState:
+    metadata = {"name": "n1", "namespace": namespace, "uid": namespace, **meta}
+    raw = {"metadata": metadata, "status": {"interfaces": interfaces, "bonds": bonds}}
+    return read_node_state(chosen, json.dumps(raw).encode())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (InterfaceType.ALL, ["bond0", "eno1", "ens1f0", "ens1f1"]),
+        (InterfaceType.PF, ["bond0", "eno1", "ens1f0", "ens1f1"]),
+        (InterfaceType.VF, []),
+    ],
+)
+def test_a_bonds_members_have_their_own_addresses_and_the_bond_has_an_entry(
+    chosen: InterfaceType, names: list[str]
+) -> None:
+    found = whole(BONDED, BOND, chosen=chosen)
+    assert [nic.name for nic in found.nics] == names
+    macs = {nic.name: (nic.mac, nic.ips) for nic in found.nics}
+    if names:
+        assert macs["bond0"] == ("02:00:00:00:01:00", ("10.0.0.9",))
+        assert macs["ens1f1"] == ("02:00:00:00:01:01", ())
+
+
+def test_a_member_whose_own_address_is_not_known_is_not_named_by_the_bonds() -> None:
+    member = {name: value for name, value in BONDED[1].items() if name != "permanentMac"}
+    assert [nic.name for nic in whole([BONDED[0], member], BOND).nics] == ["bond0", "ens1f0"]
+
+
+def test_a_bond_of_vfs_counts_where_vfs_are_what_is_reported() -> None:
+    vf = {"name": "ens1v0", "mac": "02:00:00:00:01:20", "permanentMac": "02:00:00:00:01:20", "bond": "bond1"}
+    bond = {"name": "bond1", "mac": "02:00:00:00:01:20", "members": ["ens1v0"]}
+    pf = {"name": "ens1", "mac": "02:00:00:00:01:00", "Vfs": [vf]}
+    for chosen, names in ((InterfaceType.VF, ["bond1", "ens1v0"]), (InterfaceType.PF, ["ens1"])):
+        assert [nic.name for nic in whole([pf], bond, chosen=chosen).nics] == names
+
+
+def test_the_hosts_own_network_has_the_addresses_of_the_ports_and_of_the_bond() -> None:
+    bond = BOND | {"mac": "02:00:00:00:02:00"}
+    lag = [BONDED[0] | {"rdmaDevice": "mlx5_bond_0"}, BONDED[1] | {"rdmaDevice": "mlx5_bond_0"}, BONDED[2]]
+    rails = ("02:00:00:00:01:00", "02:00:00:00:01:01", "02:00:00:00:02:00")
+    assert whole(lag, bond).fabric == rails
+    assert whole(BONDED, bond).fabric == ("02:00:00:00:00:0a", *rails)
+    without = [{"name": "ens2", "mac": "02:00:00:00:03:00", "rdmaDevice": "mlx5_0"}, *BONDED]
+    assert whole(without, bond).fabric == ("02:00:00:00:03:00",)
+
+
+def managed(time: str, subresource: str = "status") -> dict[str, Any]:
+    return {"managedFields": [{"manager": "m", "subresource": subresource, "time": time, "fieldsV1": {"f:x": {}}}]}
+
+
+OLD, NEW = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("stale", "fresh"),
+    [
+        (managed(OLD) | {"creationTimestamp": NEW}, managed(NEW) | {"creationTimestamp": OLD}),
+        # Somebody labels the stale one: only the status says when its content was written.
+        ({"managedFields": managed(OLD)["managedFields"] + managed(NEW, "")["managedFields"]}, managed(NEW)),
+        ({"creationTimestamp": OLD}, {"creationTimestamp": NEW}),
+        ({}, {"creationTimestamp": OLD}),
+    ],
+)
+@pytest.mark.parametrize("first", ["stale", "fresh"])
+def test_of_two_states_with_one_function_the_newer_one_counts_and_one_warning_names_both(
+    stale: dict[str, Any], fresh: dict[str, Any], first: str
+) -> None:
+    gone = {"name": "old", "mac": "02:00:00:00:09:01", "pciAddress": "0000:19:00.0", "rdmaDevice": "mlx5_0"}
+    port = PFS[0] | {"rdmaDevice": "mlx5_0"}
+    states = {
+        "stale": whole([port | {"mac": "02:00:00:00:09:00"}, gone], namespace="stale", **stale),
+        "fresh": whole([port], namespace="fresh", **fresh),
+    }
+    inventory = Inventory()
+    second = "fresh" if first == "stale" else "stale"
+    warnings = [inventory.apply(states[name]) for name in (first, second, first, second)]
+    (warning,) = filter(None, warnings)
+    assert "stale/n1 and fresh/n1 have different MACs of 0000:3b:00.0" in warning
+    assert "fresh/n1; is the other one stale?" in warning
+    names = {nic.name: nic.mac for nic in inventory.current("n1").nics}
+    assert (names["ens1f0"], names["old"]) == ("02:00:00:00:01:00", "02:00:00:00:09:01")
+    assert inventory.fabric("n1") == ("02:00:00:00:01:00", "02:00:00:00:09:01")
+    inventory.remove(states["fresh"])
+    assert inventory.fabric("n1") == ("02:00:00:00:09:00", "02:00:00:00:09:01")
+    assert inventory.apply(states["fresh"])  # it is another pair once one of them was gone
+    assert [report.nics for report in inventory.advance()] == [inventory.current("n1").nics]
+
+
+def test_two_states_that_agree_are_no_conflict_and_two_ports_of_one_function_are_both_reported() -> None:
+    ports = [{"name": f"p{n}", "mac": f"02:00:00:00:05:0{n}", "pciAddress": "7870:00:00.0"} for n in (0, 1)]
+    inventory = Inventory()
+    for namespace in ("a", "b"):
+        assert inventory.apply(whole(ports, namespace=namespace, creationTimestamp=OLD)) == ""
+    assert [nic.name for nic in inventory.current("n1").nics] == ["p0", "p1"]
+
+
 def test_the_hosts_own_network_is_its_rails_or_else_all_of_it() -> None:
     inventory = Inventory()
     inventory.apply(state(PFS))
@@ -149,7 +257,7 @@ def test_the_hosts_own_network_is_its_rails_or_else_all_of_it() -> None:
     assert inventory.fabric("n2") == ()
 
 
-@pytest.mark.parametrize("interfaces", [7, [7], [{"name": 7}], [{"Vfs": {}}], [{"ips": "x"}]])
+@pytest.mark.parametrize("interfaces", [7, [7], [{"name": 7}], [{"Vfs": {}}], [{"ips": "x"}], [{"bond": 1}]])
 def test_wrong_types_name_their_field(interfaces: Any) -> None:
     with pytest.raises(msgspec.ValidationError, match=r"\$\.status\.interfaces"):
         state(interfaces)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from cvji.jobs.attachments import multus_macs
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.nics import read_claim
-from cvji.jobs.pods import multus_macs
 from cvji.jobs.report import End, JobState
 from cvji.macs import unpack
 from cvji.nodes.inventory import InterfaceType, Nic, NodeState, read_node_state

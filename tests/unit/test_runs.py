@@ -1,16 +1,19 @@
 """The runs of one job (design 2.4), rule by rule."""
 
 import math
+import re
 from typing import Any
 
 import msgspec
 import pytest
 
+from cvji.jobs import runs
 from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Stage
 from cvji.jobs.report import JobState
 from cvji.jobs.runs import Policy
 from cvji.jobs.tracker import Tracker
+from cvji.kube.events import Unserved
 from tests.unit.world import (
     BROKEN,
     CANCELLED,
@@ -18,6 +21,7 @@ from tests.unit.world import (
     COMPLETED,
     FAILED,
     RUNNING,
+    T0,
     World,
     at,
     macs,
@@ -290,6 +294,7 @@ def test_where_the_job_has_no_times_its_pods_do() -> None:
     world.pod("a", of=ray, started=7)
     world.pod("b", nics=(2,), of=ray, started=5)
     assert [report.start for report in world.run(10)] == [at(5)]
+    world.run(50)
     world.pod("a", "Failed", of=ray, started=7, finished=55)
     world.job("c", "ray.io/v1", "RayCluster", status={"state": "failed"})
     assert [(report.state, report.end) for report in world.run()] == [(FAILED, at(55))]
@@ -520,7 +525,7 @@ def test_a_container_that_never_started_is_no_run() -> None:
     assert world.run(600) == []
 
 
-def test_a_job_that_lost_all_its_pods_is_cancelled_and_another_run_begins_when_it_has_some_again() -> None:
+def test_a_job_that_lost_all_its_pods_is_cancelled_and_runs_again() -> None:
     world = World()
     of = ("kubeflow.org/v1", "PyTorchJob", "job")
     world.job("job", *of[:2], status={"startTime": stamp(0)})
@@ -689,3 +694,34 @@ def test_a_run_of_a_kind_that_nobody_watches_waits_until_its_objects_are_known_t
     assert world.run(600) == []
     world.listed("batch", "Job")
     assert [(report.state, report.end) for report in world.run()] == [(CANCELLED, at(620))]
+
+
+def test_every_rule_of_the_state_machine_names_a_test_that_exists() -> None:
+    named = set(re.findall(r"test_\w+", runs.__doc__ or "")) - {"test_runs"}
+    assert len(named) == 11
+    assert named <= set(globals())
+
+
+def test_a_run_of_a_kind_that_is_served_no_more_is_cancelled() -> None:
+    """Its CRD was removed while nobody looked."""
+    world = running()
+    world.jobs.clear()
+    world.pods.clear()
+    world.now = 20
+    world.successor()
+    assert world.run(600) == []
+    world.tracker.apply(Unserved(("batch", "Job")), T0 + world.now)
+    assert [(report.state, report.end) for report in world.run()] == [(CANCELLED, at(620))]
+
+
+def test_a_pod_that_gets_its_nics_minutes_after_it_runs_counts_on_when_it_succeeds() -> None:
+    world = World()
+    world.job()
+    world.pod("late", nics=(), started=0)
+    assert world.run(300) == []
+    world.pod("late", nics=(1,), started=0)
+    world.pod("other", nics=(2,), started=0)
+    world.run(10)
+    world.pod("late", "Succeeded", nics=(1,), started=0, finished=310)
+    assert world.run(30) == []
+    assert world.runs() == {"job": (RUNNING, 0, None, macs(1, 2))}

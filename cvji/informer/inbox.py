@@ -1,0 +1,102 @@
+"""What comes to the loop, and what it drives: the messages on its queue, and the two ways out."""
+
+from typing import Protocol
+
+import msgspec
+
+from cvji.cloudvision.client import Answer
+from cvji.jobs.report import Key
+from cvji.kube.events import ClusterEvent, Discovered, Unserved
+from cvji.reports.records import Delivery, Record
+from cvji.reports.records import Listed as ListedRecord
+from cvji.reports.tasks import Event as StoreEvent
+
+QUEUE_BATCHES = 1000  # beyond this the watches are read no further: the API server holds the rest
+
+
+class StandBy(msgspec.Struct, frozen=True):
+    """Another process leads."""
+
+
+class Elected(msgspec.Struct, frozen=True):
+    """This process leads from now on. `term`: how often the Lease has changed hands."""
+
+    term: int = 0
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """Records that former leaders left; with `last`, there are no more."""
+
+    records: list[ListedRecord]
+    last: bool
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """Records as they were listed just now."""
+
+    records: list[ListedRecord]
+
+
+class Attempted(msgspec.Struct, frozen=True):
+    """An attempt to deliver a revision is over."""
+
+    key: Key
+    revision: int
+    answer: Answer
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """End: well (code 0), with what waits delivered first; or at once, no longer the leader."""
+
+    code: int
+
+
+Happening = (
+    list[ClusterEvent] | Discovered | Unserved | StandBy | Elected | Recovered | Checked | StoreEvent | Attempted | Stop
+)
+
+
+class Deliverer(Protocol):
+    """Where reports go."""
+
+    def put(self, key: Key, revision: int) -> None:
+        """Send the key's newest report."""
+
+    def depth(self) -> int:
+        """How many keys wait."""
+        ...
+
+    def settled(self) -> bool:
+        """Whether nothing is left but what CloudVision refuses."""
+        ...
+
+    def oldest_age(self) -> float:
+        """For how many seconds the key that has waited longest has waited; 0 when none waits."""
+        ...
+
+    def close(self) -> None:
+        """Begin no further attempt."""
+
+
+class Records(Protocol):
+    """The records in the cluster; see reports.store.Store. Its events come to the loop's queue."""
+
+    def write(self, record: Record) -> None:
+        """Write a report."""
+
+    def acknowledge(self, key: Key, revision: int, delivery: Delivery) -> None:
+        """Write what is known of its delivery."""
+
+    def forget(self, key: Key) -> None:
+        """Delete it."""
+
+    def depth(self) -> int:
+        """How many wait to be written."""
+        ...
+
+    def flush(self, within: float) -> bool:
+        """Write what waits, in at most so many seconds; whether all of it was written that could be."""
+        ...
+
+    def close(self) -> None:
+        """Begin no further request."""
