@@ -19,7 +19,8 @@ from tests.torture.judge import judge
 from tests.torture.shown import Shown
 
 STEP = 0.5
-QUIET = 330.0  # seconds after the last fault and birth: time for what is planned still, and to settle
+QUIET = 330.0  # seconds after the last fault and birth, at least: time for what is planned still
+SETTLE = 80.0  # seconds after the last change
 RECORDED = 6.0  # seconds after which what a leader has seen is in its records
 
 
@@ -167,7 +168,7 @@ class History:
     def run(self) -> None:
         """Play it, faults and all, until everything has been quiet for long enough to settle."""
         now = 0.0
-        while now < self.busy + QUIET:
+        while now < self.busy + QUIET or self.cluster.plans or now < self.cluster.changed + SETTLE:
             self.quiet = not self.faults.any or now > self.busy
             self.cluster.step(now, now < self.busy)
             self.trouble(now)
