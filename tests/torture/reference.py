@@ -34,6 +34,7 @@ class Run(msgspec.Struct):
     nodes: bool = False
     kept: list[str] = []  # left by pods that succeeded and are gone
     pods: list[str] = []  # that were seen to run in it
+    earliest: int | None = None  # start of these
     old: list[str] = []  # that ran in one before it
     delivered: bool = False
 
@@ -213,6 +214,8 @@ class Reference:
         new = [pod.uid for pod in pods if pod.ran_from and pod.uid not in run.pods and pod.uid not in run.old]
         if new:
             run.pods += new
+            started = [pod.started for pod in pods if pod.uid in new and pod.started]
+            run.earliest = min([*started, *([run.earliest] if run.earliest else [])], default=None)
         done = [pod for pod in pods if self.succeeded(pod) and pod.uid in run.pods]
         counts = self.left.get(uid, set()).union(*(self.holds(pod) for pod in done))
         if end is not None:
@@ -303,8 +306,7 @@ class Reference:
             last = max((other.end or 0 for other in before), default=0)
             started = job.started if (job := job or self.jobs.get(run.uid)) else None
             if started is None or started < last:
-                mine = [pod.started for pod in pods if pod.started and pod.ran_from and pod.uid in run.pods]
-                started = max(min(mine), last)
+                started = max(run.earliest or 0, last)
             run.start = started
             self.told[run.id] = run
         run.state, run.holds, run.nodes = state, sorted(holds), self.nodes if holds != set(run.holds) else run.nodes
