@@ -99,7 +99,6 @@ class Options(msgspec.Struct, frozen=True):
     births: float = 260.0  # seconds within which jobs come
     claims: float = 0.0
     skew: float = 0.3  # how many nodes have a clock that is off
-    pace: float = 1.0  # how many of the history's seconds pass in one of the objects'
     prompt: bool = False  # a claim goes as soon as its pod has ended
 
 

@@ -188,7 +188,7 @@ class History:
             self.stalled.clear()
             self.away_until = self.api_until = 0.0
         else:
-            if self.processes and rng.random() < 0.008:
+            if self.running() and rng.random() < 0.008:
                 self.kill(now)
                 self.down_until = now + rng.choice([0, 5, 60, 150])
             if rng.random() < 0.006:
@@ -197,13 +197,21 @@ class History:
                 self.api_until = now + rng.uniform(1, 40)
             if rng.random() < 0.02:
                 self.stalled[rng.choice(KINDS)] = now + rng.uniform(1, 40)
-            if self.processes and rng.random() < 0.02:
-                self.processes[0].read[rng.choice(KINDS)] = -1  # 410: the history of a kind is gone
-            if self.processes and rng.random() < 0.005:
+            if self.running() and rng.random() < 0.02:
+                self.expire(rng.choice(KINDS))
+            if self.running() and rng.random() < 0.005:
                 self.failover(now)
         self.cloudvision_away, self.api_away = now < self.away_until, now < self.api_until
         if self.api_away:
             self.stalled.update({kind: max(self.stalled.get(kind, 0), self.api_until) for kind in KINDS})
+
+    def running(self) -> bool:
+        """Whether a process reports, or is about to."""
+        return bool(self.processes)
+
+    def expire(self, kind: str) -> None:
+        """The API server has no history of a kind any more (410): it is listed again."""
+        self.processes[0].read[kind] = -1
 
     def kill(self, now: float) -> None:
         """SIGKILL whoever reports; JOBCONFIG_MODE may be another for who comes next."""
