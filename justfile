@@ -29,7 +29,7 @@ test-torture *ARGS:
 bench *ARGS:
     @{{run}} python -m tests.bench {{ARGS}}
 
-# format, lint, types, floors
+# format, lint, types, layers
 lint:
     {{run}} ruff format --check -q .
     {{run}} ruff check -q .
@@ -46,7 +46,7 @@ fmt:
 deploy *SETTINGS:
     @manifests/deploy.sh deploy "$@"
 
-# remove all of it; crd=true: the NodeInterfaceState CRD too
+# remove all of it; crd=true: the CRDs NodeInterfaceState, JobReport and NodeReport too
 [no-exit-message, positional-arguments]
 delete *SETTINGS:
     @manifests/deploy.sh delete "$@"
@@ -82,5 +82,5 @@ image:
 # the end-to-end tests and the roles with the executable of `just build`, and the image of `just image` from the inside; needs root
 test-executable *ARGS:
     CVJI_EXECUTABLE={{justfile_directory()}}/dist/cvji.dist/cvji {{run}} pytest tests/e2e -n auto {{ARGS}}
-    CVJI_EXECUTABLE={{justfile_directory()}}/dist/cvji.dist/cvji {{run}} pytest tests/deploy/test_roles.py -m cluster
+    CVJI_EXECUTABLE={{justfile_directory()}}/dist/cvji.dist/cvji {{run}} pytest tests/deploy/test_roles.py tests/deploy/test_roles_tight.py -m cluster
     {{run}} pytest tests/executable -m executable

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cvji.kube import lease
 from cvji.nodes.inventory import NodeReport
 from cvji.reports.records import Record, write_spec
 from tests.cluster.controlplane import ControlPlane, Response, wait_for
@@ -22,7 +23,7 @@ OURS = "labelSelector=app%3Dcv-job-informer"
 DISCOVERY = test_manifests.DISCOVERY | RESTRICTION  # the cluster of the tests is new enough
 SECRET = "Secret/cv-job-informer-api-credentials"
 CRD = "CustomResourceDefinition/nodeinterfacestates.cloudvision.arista.io"
-REPORT_CRDS = {f"CustomResourceDefinition/{kind}reports.cloudvision.arista.io" for kind in ("job", "node")}
+CRDS = {CRD, *(f"CustomResourceDefinition/{kind}reports.cloudvision.arista.io" for kind in ("job", "node"))}
 MADE_BY_CONTROLLERS = ("Pod", "ReplicaSet", "ControllerRevision", "Event", "EndpointSlice")
 
 
@@ -98,6 +99,16 @@ def identity(item: Object) -> tuple[str, ...]:
     meta = item["metadata"]
     version = str(meta.get("generation") or meta["resourceVersion"])
     return (item["kind"], meta["name"], meta["uid"], version, str(meta["labels"]))
+
+
+def test_the_crds_are_established_before_anything_that_needs_them_is_applied(deployer: Deployer) -> None:
+    deployer.deploy()
+    calls = [f" {call}" for call in deployer.seen.read_text().splitlines() if "--dry-run" not in call]
+    first, established, *later = [call for call in calls if " apply " in call or " wait crd " in call]
+    assert "-l cvji.arista.io/apply=first" in first
+    assert "--for=condition=Established" in established
+    assert len(later) == 2  # the Secret, then everything
+    assert not any(" -l " in call for call in later)
 
 
 def test_replicas_are_on_two_nodes_and_discovery_on_all(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
@@ -214,12 +225,12 @@ def test_more_kinds_of_jobs_may_be_read(scheduled_plane: ControlPlane, deployer:
     assert names(everything(scheduled_plane)) == INFORMER | DISCOVERY | {SECRET}
 
 
-def test_delete_leaves_nothing_and_the_crd_until_asked(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
+def test_delete_leaves_nothing_and_the_crds_until_asked(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
     deployer.deploy()
     left_by_the_program(scheduled_plane)
     done = deployer("delete")
     assert done.returncode == 0, done.stderr
-    assert names(everything(scheduled_plane)) == {CRD} | REPORT_CRDS
+    assert names(everything(scheduled_plane)) == CRDS
     assert scheduled_plane.request("GET", f"/api/v1/namespaces/{PLACE}").status == 404
     assert "crd=true" in done.stdout
     done = deployer("delete", "crd=true")
@@ -228,15 +239,15 @@ def test_delete_leaves_nothing_and_the_crd_until_asked(scheduled_plane: ControlP
 
 
 def left_by_the_program(plane: ControlPlane) -> None:
-    from cvji.kube import checkpoint, lease
-
     lease_path = f"/apis/coordination.k8s.io/v1/namespaces/{PLACE}/leases"
     plane.call("POST", lease_path, {"metadata": {"name": "cv-job-informer", "labels": lease.LABELS}})
+    # As versions before the records left them.
+    labels = {**lease.LABELS, "app.kubernetes.io/component": "checkpoint"}
     path = f"/api/v1/namespaces/{PLACE}/configmaps"
-    plane.call("POST", path, {"metadata": {"name": "cv-job-informer-checkpoint-3", "labels": checkpoint.LABELS}})
+    plane.call("POST", path, {"metadata": {"name": "cv-job-informer-checkpoint-3", "labels": labels}})
     body = write_spec(Record(("node", "cp-0"), 1, NodeReport("cp-0", ())), PLACE, "", location="lab", term=1)
     reports = f"/apis/cloudvision.arista.io/v1/namespaces/{PLACE}/nodereports"
-    wait_for("the CRD to be served", lambda: plane.request("POST", reports, json.loads(body)).status == 201)
+    plane.call("POST", reports, json.loads(body))
 
 
 def test_delete_keeps_the_namespace_where_there_is_more_in_it(
@@ -248,7 +259,7 @@ def test_delete_keeps_the_namespace_where_there_is_more_in_it(
     done = deployer("delete")
     assert done.returncode == 0, done.stderr
     assert "Namespace cloudvision stays, as there is more in it: secret/pull" in done.stdout
-    assert names(everything(scheduled_plane)) == {CRD, "Namespace/cloudvision"} | REPORT_CRDS
+    assert names(everything(scheduled_plane)) == CRDS | {"Namespace/cloudvision"}
 
 
 def test_delete_keeps_a_namespace_that_was_there_before(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
@@ -360,56 +371,6 @@ def test_status_describe_and_restart(scheduled_plane: ControlPlane, deployer: De
         "logs -l app=cv-job-informer,app.kubernetes.io/component=informer --prefix --tail=5"
         in deployer.seen.read_text()
     )
-
-
-# --- the image --------------------------------------------------------------------------------------------------------------
-
-DIGEST = "sha256:" + "0123456789abcdef" * 4
-JUST = """#!/bin/sh
-echo "just $* $REGISTRY $IMAGE_TAG token=${API_TOKEN-}" >>"$HOME/tools"
-exit ${JUST_FAILS-0}
-"""
-BUILDAH = """#!/bin/sh
-echo "buildah $*" >>"$HOME/tools"
-case "$1" in
-    push) echo DIGEST >"$3" ;;
-esac
-"""
-
-
-def with_tools(deployer: Deployer) -> None:
-    """just's image recipe and buildah, played; docker and podman, here and of no use."""
-    tools = {"just": JUST, "buildah": BUILDAH.replace("DIGEST", DIGEST)}
-    for name, text in {**tools, "docker": "#!/bin/sh\nexit 1\n", "podman": "#!/bin/sh\nexit 1\n"}.items():
-        tool = deployer.folder / "bin" / name
-        tool.write_text(text)
-        tool.chmod(0o755)
-
-
-IMAGE = {"API_SERVER": "cv", "API_TOKEN": "x", "LOCATION": "dc1", "REGISTRY": "registry.example.com/net", "PUSH": "1"}
-
-
-def test_the_image_is_built_pushed_and_deployed_by_its_digest(
-    scheduled_plane: ControlPlane, deployer: Deployer
-) -> None:
-    with_tools(deployer)
-    done = deployer.script("deploy", **IMAGE, IMAGE_TAG="v7", IMAGE_PULL_SECRET="pull")
-    assert done.returncode == 0, done.stderr
-    said = (deployer.folder / "tools").read_text().splitlines()
-    assert said[0] == "just image registry.example.com/net v7 token="
-    assert said[-1].endswith("docker://registry.example.com/net/cv-job-informer:v7")
-    for component in ("informer", "interface-discovery"):
-        for pod in pods(scheduled_plane, component):
-            assert pod["spec"]["containers"][0]["image"] == f"registry.example.com/net/cv-job-informer@{DIGEST}"
-            assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]
-
-
-def test_an_image_that_cannot_be_built_changes_nothing(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
-    with_tools(deployer)
-    done = deployer.script("deploy", **IMAGE, JUST_FAILS="1")
-    assert done.returncode == 1
-    assert done.stderr == "deploy: the image could not be built; nothing was changed in the cluster\n"
-    assert everything(scheduled_plane) == []
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

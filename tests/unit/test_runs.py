@@ -10,8 +10,8 @@ import pytest
 from cvji.jobs import runs
 from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Stage
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import JobState
-from cvji.jobs.runs import Policy
 from cvji.jobs.tracker import Tracker
 from cvji.kube.events import Unserved
 from tests.unit.world import (
