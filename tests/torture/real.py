@@ -88,6 +88,8 @@ class RealHistory(History):
 
     def settle(self, pause: threading.Event) -> None:
         """Wait until CloudVision equals the truth and stays so, or for as long as the longest retry takes."""
+        self.quiet = True
+        self.trouble(self.now)  # ends the faults
         begin = time.monotonic()
         right_since: float | None = None
         while time.monotonic() < begin + SETTLED:
