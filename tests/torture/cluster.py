@@ -99,7 +99,6 @@ class Options(msgspec.Struct, frozen=True):
     births: float = 260.0  # seconds within which jobs come
     claims: float = 0.0
     skew: float = 0.3  # how many nodes have a clock that is off
-    pace: float = 1.0  # how many of the history's seconds pass in one of the objects'
     prompt: bool = False  # a claim goes as soon as its pod has ended
 
 
@@ -118,7 +117,7 @@ class Cluster:
         self.macs = 0
         self.free: list[str] = []  # NICs that a pod had and no pod has
         self.unpublished: dict[str, tuple[str, ...]] = {}  # by claim: MACs to come
-        self.now = 0.0
+        self.now = self.changed = 0.0  # the last change's time
         self.skews = {
             f"worker-{n}": rng.choice([-60, -11, -4, 4, 11, 60]) if rng.random() < options.skew else 0 for n in range(6)
         }
@@ -127,10 +126,14 @@ class Cluster:
 
     def put(self, kind: str, obj: Any) -> None:
         self.objects[kind][obj.uid] = obj
-        self.log.append(Change(self.clock(self.now), kind, obj.uid, obj, False))
+        self.note(Change(self.clock(self.now), kind, obj.uid, obj, False))
 
     def drop(self, kind: str, uid: str) -> None:
-        self.log.append(Change(self.clock(self.now), kind, uid, self.objects[kind].pop(uid), True))
+        self.note(Change(self.clock(self.now), kind, uid, self.objects[kind].pop(uid), True))
+
+    def note(self, change: Change) -> None:
+        self.log.append(change)
+        self.changed = self.now
 
     def stamp(self, node: str | None = None) -> int:
         """What an object says the time is: by the API server's clock, or by a node's."""

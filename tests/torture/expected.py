@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from tests.torture.cluster import Job
 from tests.torture.evidence import INFINITY, Evidence, Rules
 from tests.torture.truth import NONE, Macs, Piece, PodLife, Subject
 
@@ -92,7 +93,7 @@ class Expected:
                 suspended = True
                 found.append(Ending(at, "CANCELLED", empty - rules.grain, noticed, "suspended"))
             if job and job.deleting:
-                asked = min(asked, at)
+                asked = min(asked, since)
         return sorted((one for one in found if one.at < again), key=lambda one: one.at)
 
     def ended(self, at: float, state: str, said: int | None, number: int, j: int) -> Ending:
@@ -151,6 +152,15 @@ class Expected:
         causes = self.causes(j)
         return causes[0].at if causes else self.evidence.until
 
+    def objects(self, i: int, j: int) -> list[Job]:
+        """The job's object as it was from the begin of fragment i until the run that fragment j closes was over.
+
+        A suspension may take its start away, and its end may set it.
+        """
+        begin, over = self.fragments[i].begin, self.closed(j) + self.rules.lag
+        before = [job for at, job, _ in self.subject.states if at <= begin and job][-1:]
+        return before + [job for at, job, _ in self.subject.states if begin < at <= over and job]
+
     # --- its start ----------------------------------------------------------------------------------
 
     def starts(self, i: int, j: int, before: float | None) -> tuple[set[int], set[int]]:
@@ -160,11 +170,15 @@ class Expected:
         kept = {at for at in own if before is None or at >= before}
         pods = set[int]()
         mine = [life for life in self.subject.pods if life.ran < pieces[-1].end and life.ended > pieces[0].begin]
-        more = [*mine, *self.leftovers(pieces[0].begin)]
+        before_it = self.fragments[i - 1].end if i else 0.0
+        bare = (life for life in self.subject.pods if not life.had and before_it < life.ended <= pieces[0].begin)
+        more = [*mine, *self.leftovers(pieces[0].begin), *bare]  # `bare`: which NICs they had was never published
         for moment in [*(piece.begin for piece in pieces), pieces[-1].end, pieces[-1].end + self.rules.lag]:
             there = [life for life in mine if life.ran <= moment < life.gone]
             seen = [life for life in mine if life.ran <= moment]
-            for lives in (there, seen, [life for life in more if life.ran <= moment < life.gone]):
+            also = [life for life in more if life.ran <= moment < life.gone]
+            holders = [life for life in there if life.had]
+            for lives in (there, seen, also, holders):
                 for times in ([life.pod.started for life in lives], [life.pod.ran_from for life in lives]):
                     pods.add(min((at for at in times if at is not None), default=0))
         if self.evidence.window(pieces[0].begin, pieces[-1].end) is None:
@@ -230,6 +244,7 @@ class Expected:
             if not piece.hindered and piece.end - steady >= rules.stability - rules.lag:
                 return False
         mine, waiting = self.members(i, j, sure=True)
+        waiting = [life for life in waiting if life not in self.belated(j)]
         finishes = [float(life.pod.finished) for life in mine if life.pod.finished]
         begins = [float(life.pod.ran_from) for life in mine if life.pod.ran_from]
         says = max((one.latest for one in self.endings(j)), default=over)
@@ -250,8 +265,14 @@ class Expected:
         """All that it can be said to have held."""
         begin, end = self.fragments[i].begin, self.fragments[j].end
         found = [life for life in self.subject.pods if life.ran < end and life.ended > begin]
-        found += self.leftovers(begin)
+        found += [*self.leftovers(begin), *self.belated(j)]
         return frozenset().union(*({life.pod.node} if nodes else life.had for life in found))
+
+    def belated(self, j: int) -> list[PodLife]:
+        """Pods that began after the end that the job's object says, but by their node's clock before it."""
+        over, again = self.closed(j), self.next_begin(j)
+        later = (life for life in self.subject.pods if over <= life.ran < min(over + self.rules.wait, again))
+        return [life for life in later if (life.pod.ran_from or INFINITY) <= over]
 
     def leftovers(self, begin: float) -> list[PodLife]:
         """Pods of an earlier run that a leader who did not see them end may take for a part of this one."""

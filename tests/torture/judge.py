@@ -47,7 +47,7 @@ from tests.torture.cluster import Change, Node
 from tests.torture.evidence import Evidence, Rules
 from tests.torture.expected import Expected, Holding, Split
 from tests.torture.shown import Entry, Shown
-from tests.torture.truth import Piece, Subject, read_log
+from tests.torture.truth import Macs, Subject, read_log
 
 Found = tuple[str, ...]
 
@@ -147,8 +147,7 @@ class JobJudge:
         own, pods = self.expected.starts(first, last, before)
         right: set[float] = {float(at) for at in own}
         blind = self.evidence.window(self.subject.fragments[first].begin, self.subject.fragments[last].end) is None
-        pieces = self.expected.pieces(first, last)
-        changed = any(piece.job.started not in own for piece in pieces)  # taken away by a suspension, set by its end
+        changed = any(job.started not in own for job in self.expected.objects(first, last))
         if not own or untold or blind or changed:
             right |= {float(job.started) for _, job, _ in self.subject.states if blind and job and job.started}
             right |= {max(at, before or 0) for at in pods} | set(pods)
@@ -169,10 +168,15 @@ class JobJudge:
         for one in endings:
             if one.state != entry.state or entry.end is None:
                 continue
-            latest = one.latest if seen or one.earliest == one.latest else max(one.latest, told)
-            if one.earliest <= entry.end <= latest or (entry.end == entry.start and one.latest <= entry.start):
+            earliest, latest = one.earliest, one.latest
+            if not seen and earliest != latest:  # not all of its pods were seen to hold something, nor to end
+                latest = max(latest, told)
+                if not one.cause.startswith("end"):
+                    earliest = min([earliest, *(life.ended - self.rules.grain for life in mine)])
+            if earliest <= entry.end <= latest or (entry.end == entry.start and one.latest <= entry.start):
                 return []
-            if one.cause in ("empty", "suspended", "gone") and entry.end in finished:
+            told_late = one.earliest != one.latest and entries[0].state != "RUNNING"  # what the pods show was awaited
+            if (not one.cause.startswith("end") or told_late) and entry.end in finished:
                 return []
         return [f"ended {entry.state} at {entry.end}, not {endings}"]
 
@@ -196,7 +200,7 @@ class JobJudge:
         if expected.endings(last):
             least, most = expected.counts(min(over, end + self.rules.wait), first, last, nodes)
             ever = expected.ever(first, last, nodes)
-            running = frozenset().union(*(piece.holds(nodes) for piece in self.at_end(first, last)))
+            running = self.at_end(entries, first, last, nodes)
             options = [
                 Holding(one.least | least, one.most | most | running) if one.told else Holding(least, ever)
                 for one in options
@@ -207,16 +211,17 @@ class JobJudge:
             return []
         return [f"holds {sorted(holds)}, not {' or '.join(words(one) for one in options)}"]
 
-    def at_end(self, first: int, last: int) -> list[Piece]:
-        """The pieces that a leader may have looked at when it learnt of the end."""
-        end = self.subject.fragments[last].end
-        around = self.evidence.noticed(end) + self.rules.lag
-        begin = self.subject.fragments[first].begin
-        return [
-            piece
-            for piece in self.subject.pieces
-            if piece.begin <= around and piece.end >= end and piece.begin >= begin
-        ]
+    def at_end(self, entries: list[Entry], first: int, last: int, nodes: bool) -> Macs:
+        """What a leader may have seen held when it learnt of the end, and what it had told until then."""
+        fragments, lag = self.subject.fragments, self.rules.lag
+        begin, end, over = fragments[first].begin, fragments[last].end, self.expected.closed(last)
+        told = frozenset().union(*(entry.macs | entry.nodes for entry in entries if entry.state == "RUNNING"))
+        around, learnt = max(self.evidence.noticed(end), over) + lag, self.evidence.noticed(over) + lag
+        found: Macs = frozenset()
+        for piece in self.subject.pieces:
+            if piece.begin >= begin and piece.end >= end and piece.begin <= learnt:
+                found |= piece.holds(nodes) if piece.begin <= around else piece.holds(nodes) & told
+        return found
 
     def compare_course(self, entries: list[Entry], first: int, last: int) -> list[str]:
         """In an undisturbed history: what it must show on the way, and that its end is told in time."""
@@ -253,15 +258,14 @@ class JobJudge:
 
     def lost(self, mac: str, at: float) -> float | None:
         """Since when the job has not had a MAC that is shown at `at`; None: it has it until the history ends."""
-        had = [life for life in self.subject.pods if mac in life.had and life.ran <= at]
+        had = [life for life in self.subject.pods if mac in life.had]
         until = [life.ended for life in had]
         for life in had:
             if life.succeeded <= life.ended:
                 until.append(self.over(life.ended))
-            if not self.evidence.window(life.ended, at):  # taken for a part of the run that is
+            if life.ran <= at and not self.evidence.window(life.ended, at):  # taken for a part of the run that is
                 until.append(life.gone)
-        later = [life.ended for life in self.subject.pods if mac in life.had and life.ran > at]
-        found = max([*until, *later], default=self.evidence.began)
+        found = max(until, default=self.evidence.began)
         return None if found >= self.evidence.until else found
 
     def over(self, at: float) -> float:

@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from cvji.cloudvision.client import Answer, Verdict
-from cvji.cloudvision.outbox import Parcel
-from tests.torture.adapter import Driver, Write
+from tests.torture.adapter import Driver, Sending, Write
 from tests.torture.cluster import KINDS, START, Options
 from tests.torture.deeds import World
 from tests.torture.evidence import Evidence, Rules
@@ -20,7 +19,8 @@ from tests.torture.judge import judge
 from tests.torture.shown import Shown
 
 STEP = 0.5
-QUIET = 330.0  # seconds after the last fault and birth: time for what is planned still, and to settle
+QUIET = 330.0  # seconds after the last fault and birth, at least: time for what is planned still
+SETTLE = 80.0  # seconds after the last change
 RECORDED = 6.0  # seconds after which what a leader has seen is in its records
 
 
@@ -52,7 +52,7 @@ class Process:
         self.leads = False
         self.dead = False
         self.writing: list[tuple[float, Write]] = []
-        self.flying: list[tuple[float, Parcel]] = []
+        self.flying: list[tuple[float, Sending]] = []
         self.heard: list[tuple[float, int]] = []  # changes of job objects that it saw while it led, and when
 
     def watch(self, kind: str, now: float) -> None:
@@ -107,8 +107,8 @@ class Process:
             return
         program.decide(at)
         self.store(now)
-        while self.lease and (parcel := program.send(at)) is not None:
-            self.flying.append((now + history.rng.uniform(0, 1.5), parcel))
+        while self.lease and (sending := program.send(at)) is not None:
+            self.flying.append((now + history.rng.uniform(0, 1.5), sending))
         for flight in [flight for flight in self.flying if flight[0] <= now]:
             self.flying.remove(flight)
             history.answer(self, flight[1], now)
@@ -168,7 +168,7 @@ class History:
     def run(self) -> None:
         """Play it, faults and all, until everything has been quiet for long enough to settle."""
         now = 0.0
-        while now < self.busy + QUIET:
+        while now < self.busy + QUIET or self.cluster.plans or now < self.cluster.changed + SETTLE:
             self.quiet = not self.faults.any or now > self.busy
             self.cluster.step(now, now < self.busy)
             self.trouble(now)
@@ -188,7 +188,7 @@ class History:
             self.stalled.clear()
             self.away_until = self.api_until = 0.0
         else:
-            if self.processes and rng.random() < 0.008:
+            if self.running() and rng.random() < 0.008:
                 self.kill(now)
                 self.down_until = now + rng.choice([0, 5, 60, 150])
             if rng.random() < 0.006:
@@ -197,13 +197,21 @@ class History:
                 self.api_until = now + rng.uniform(1, 40)
             if rng.random() < 0.02:
                 self.stalled[rng.choice(KINDS)] = now + rng.uniform(1, 40)
-            if self.processes and rng.random() < 0.02:
-                self.processes[0].read[rng.choice(KINDS)] = -1  # 410: the history of a kind is gone
-            if self.processes and rng.random() < 0.005:
+            if self.running() and rng.random() < 0.02:
+                self.expire(rng.choice(KINDS))
+            if self.running() and rng.random() < 0.005:
                 self.failover(now)
         self.cloudvision_away, self.api_away = now < self.away_until, now < self.api_until
         if self.api_away:
             self.stalled.update({kind: max(self.stalled.get(kind, 0), self.api_until) for kind in KINDS})
+
+    def running(self) -> bool:
+        """Whether a process reports, or is about to."""
+        return bool(self.processes)
+
+    def expire(self, kind: str) -> None:
+        """The API server has no history of a kind any more (410): it is listed again."""
+        self.processes[0].read[kind] = -1
 
     def kill(self, now: float) -> None:
         """SIGKILL whoever reports; JOBCONFIG_MODE may be another for who comes next."""
@@ -252,7 +260,7 @@ class History:
         if self.standby is not None:
             self.standby.step(now)
 
-    def answer(self, process: Process, parcel: Parcel, now: float) -> None:
+    def answer(self, process: Process, sending: Sending, now: float) -> None:
         """A request arrives at CloudVision, or does not; its answer arrives, or does not."""
         verdict = Verdict.DELIVERED
         if self.cloudvision_away:
@@ -260,11 +268,11 @@ class History:
         elif not self.quiet and self.rng.random() < 0.05:
             verdict = self.rng.choice(self.failures)
         else:
-            self.shown.take(parcel.request.method, parcel.request.path, parcel.request.body, self.clock(now))
+            self.shown.take(sending.request.method, sending.request.path, sending.request.body, self.clock(now))
             if not self.quiet and self.rng.random() < 0.05:
                 verdict = Verdict.BUSY  # the answer was lost
         delivered = verdict is Verdict.DELIVERED
-        process.program.settle(parcel, Answer(verdict, 200 if delivered else 0), delivered, self.clock(now))
+        process.program.settle(sending, Answer(verdict, 200 if delivered else 0), delivered, self.clock(now))
 
     # --- for the judge ------------------------------------------------------------------------------
 

@@ -1,321 +1,145 @@
-"""The histories of `model.py`, played to the program itself: processes that are killed, over HTTP, in real time.
+"""The histories of `play.py`, played to the program itself: processes that are killed, over HTTP, in real time.
 
-A history's decisions come from its seed and happen at its own times, `pace` of them to a second, whatever the
-processes do. So a seed repeats a history, though not the instant at which a process notices.
+A history's decisions come from its seed and happen at its own times, `PACE` of its seconds to a real one, whatever the
+processes do. So a seed repeats a history, though not the instant at which a process notices. The program's delays are
+as much shorter. Objects, CloudVision and the judge live in real time: the judge's `Rules` are those delays and
+tolerances for a machine that is busy with other things.
+
+What a process could see is known from outside only, so the judge is told less than is true: that a leader hears
+everything from the line in its log that says so, while no fault of the API server is on, nor `RECOVERY` seconds later.
 """
 
-import base64
+import random
 import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
-from cvji.ledger import SHARDS, Ledger
-
-from cvji.informer import NAME
-from tests.cluster.controlplane import ControlPlane
 from tests.e2e.kit import Program, Stage
-from tests.e2e.test_nodes import DISCOVERY, node_state
-from tests.simulator.kubernetes import KubernetesSimulator
-from tests.simulator.objects import Object, ended, job, pod, pod_status
+from tests.e2e.test_survival import is_delivered, records
+from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.server import Fault
-from tests.torture.model import STEP, History
+from tests.torture.cluster import Options
+from tests.torture.evidence import Rules
+from tests.torture.judge import judge
+from tests.torture.play import History
+from tests.torture.shown import Shown
+from tests.torture.worlds import WRITES, World
 
-TORCH = ("kubeflow.org", "PyTorchJob")
-PLURALS = {
-    "jobs": (TORCH[0], "pytorchjobs"),
-    "pods": ("", "pods"),
-    "claims": ("resource.k8s.io", "resourceclaims"),
-    "nodes": ("cloudvision.arista.io", "nodeinterfacestates"),
-}
-LEASE = 15.0
-SETTLED = 60.0  # seconds within which all must be said once faults are over: the longest pause between attempts is 30
+PACE = 10.0
+RULES = Rules(stability=0.5, wait=6.0, lag=2.0, grain=2.0, delivery=4.0, recorded=4.0, retry=35.0)
+DELAYS: dict[str, str] = {"STABILITY_DELAY": "0.5s", "START_MAX_WAIT": "6s"}
+STEP = 0.5
+LEASE = 15.0  # seconds
+RECOVERY = 3.0  # seconds until every watch of a process is open again, or twice as long as the fault was
+SETTLED = 60.0  # seconds within which all must be told once faults are over: the longest pause between attempts is 30
+QUIET = RULES.wait + RULES.stability + RULES.delivery  # seconds after which nothing more is told
 AWAY = ("refused", "503", "slow", "silent")
-
-
-def clock(_: float) -> datetime:
-    return datetime.fromtimestamp(int(time.time()), UTC)
-
-
-def stamp(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else ""
-
-
-class World(Protocol):
-    """A cluster: what histories do to it."""
-
-    def put(self, kind: str, name: str, obj: Object, status: Object) -> None:
-        """Create or change an object."""
-
-    def drop(self, kind: str, name: str) -> None:
-        """Delete an object."""
-
-    def uid(self, kind: str, name: str) -> str:
-        """The uid it was given."""
-        ...
-
-    def disturb(self, what: str, history: "RealHistory") -> None:
-        """Begin a fault of the API: away, back, stall, go-on, expire, fail."""
-
-    def shard(self, name: str) -> Object | None:
-        """A ConfigMap."""
-
-
-class SimulatedWorld:
-    """A simulated API server, changed from within: it may be refusing its clients."""
-
-    def __init__(self, simulator: KubernetesSimulator) -> None:
-        self.simulator = simulator
-        self.refusing = False
-
-    def put(self, kind: str, name: str, obj: Object, status: Object) -> None:
-        obj["metadata"]["uid"] = name
-        self.simulator.create({**obj, "status": status})
-
-    def drop(self, kind: str, name: str) -> None:
-        self.simulator.delete(*PLURALS[kind], "cloudvision" if kind == "nodes" else "team", name)
-
-    def uid(self, kind: str, name: str) -> str:
-        return name
-
-    def disturb(self, what: str, history: "RealHistory") -> None:
-        simulator = self.simulator
-        match what:
-            case "away" if not self.refusing:
-                self.refusing = True
-                simulator.refuse()
-            case "back" if self.refusing:
-                self.refusing = False
-                simulator.resume()
-            case "stall" | "go-on":
-                simulator.stall(what == "stall")
-            case "expire":
-                simulator.compact()
-                simulator.close_watches()
-            case "fail":  # a write that took effect, and nobody heard; a server in trouble; watches that end
-                writes = frozenset({"PUT", "POST"})
-                simulator.faults.append(Fault(drop=True, after=True, methods=writes))
-                simulator.faults.append(Fault(status=500, body=b"{}", methods=writes))
-                simulator.close_watches()
-            case "slow":
-                simulator.delay = 0.3
-            case "fast":
-                simulator.delay = 0.0
-
-    def shard(self, name: str) -> Object | None:
-        return self.simulator.get("", "configmaps", "cloudvision", name)
-
-
-class ClusterWorld:
-    """A real API server, spoken to over HTTP. It is away for as long as its restart takes."""
-
-    def __init__(self, stage: Stage, plane: ControlPlane) -> None:
-        self.cluster, self.plane = stage.cluster, plane
-        self.made: dict[tuple[str, str], Object] = {}
-        self.compactions = 0
-
-    def put(self, kind: str, name: str, obj: Object, status: Object) -> None:
-        made = self.made.get((kind, name))
-        if made is None:
-            self.made[kind, name] = self.cluster.create(obj, status)
-            return
-        if kind == "jobs":
-            self.cluster.patch(made, {"spec": obj["spec"]})
-        self.cluster.set_status(made, status)
-
-    def drop(self, kind: str, name: str) -> None:
-        path = self.cluster.path(self.made.pop((kind, name)), name)
-        answer = self.plane.request("DELETE", f"{path}?gracePeriodSeconds=0&propagationPolicy=Background")
-        assert answer.status in (200, 202, 404), answer  # the garbage collector may have been there before
-
-    def uid(self, kind: str, name: str) -> str:
-        made = self.made.get((kind, name))
-        return made["metadata"]["uid"] if made else "gone"
-
-    def disturb(self, what: str, history: "RealHistory") -> None:
-        match what:
-            case "away":
-                self.compact()
-                self.plane.restart_apiserver(hard=history.rng.random() < 0.5)
-            case "stall" | "go-on":  # the whole program, which comes to the same
-                history.signal(signal.SIGSTOP if what == "stall" else signal.SIGCONT)
-            case "expire":
-                self.compact()
-
-    def compact(self) -> None:
-        self.compactions += 1  # there must be something to compact
-        label = {"labels": {"compactions": str(self.compactions)}}
-        self.cluster.call("PATCH", "/api/v1/namespaces/team", {"metadata": label})
-        self.plane.compact()
-
-    def shard(self, name: str) -> Object | None:
-        found = self.cluster.call("GET", "/api/v1/namespaces/cloudvision/configmaps")["items"]
-        return next((item for item in found if item["metadata"]["name"] == name), None)
 
 
 class RealHistory(History):
     """A history of one program at a time, or of two with a Lease."""
 
-    def __init__(
-        self, seed: int, stage: Stage, world: World, *, pace: float, busy: float, leaders: bool = False
-    ) -> None:
-        super().__init__(seed, jobs=12, busy=busy, claims=0.4, clock=clock)
-        # A real cluster's controller takes a claim from a pod that has ended.
-        self.cluster.prompt = isinstance(world, ClusterWorld)
-        self.stage, self.world, self.pace, self.leaders = stage, world, pace, leaders
-        # Generous: a machine that is busy with other things is no fault of the program.
-        self.steady, self.recorded = 6.0 * pace, 4.0 * pace
-        self.sure_after, self.sure_unseen = (6.0 + (LEASE if leaders else 0.0)) * pace, 2.5 * pace
+    def __init__(self, seed: int, stage: Stage, world: World, *, busy: float, leaders: bool = False) -> None:
+        options = Options(jobs=10, births=busy * 0.8, claims=0.4, prompt=world.prompt)
+        super().__init__(seed, busy=busy, options=options, rules=RULES)
+        self.stage, self.world, self.leaders = stage, world, leaders
+        self.chance = random.Random(seed)  # of what a history in simulated time does not have
         self.programs: list[Program] = []
-        self.leaving: list[Program] = []  # asked to end, or stopped past their lease
+        self.leaving: list[Program] = []  # asked to end, or paused for longer than their lease
         self.awake_at: dict[Program, float] = {}
-        self.leading: set[Program] = set()
         self.mirrored = 0
-        self.now = 0.0
-        self.slow_until = self.kube_slow_until = 0.0
+        self.troubled_at = self.healthy_from = 0.0
+        self.slow_until = 0.0
         self.away_how = ""
+        self.on: dict[str, bool] = {}  # faults
+        self.trigger: Trigger | None = None
         self.deeds: list[str] = []
         self.wrong: list[str] = []
-        self.outages = 0
         self.token_file = stage.folder / "token"
         self.token_file.write_text(stage.cloudvision.token)
         self.tokens = 0
-        self.state: dict[str, bool] = {}
+        self.now = 0.0
+
+    def clock(self, now: float) -> float:
+        """Objects and the judge live in real time."""
+        return time.time()
 
     # --- play ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Play it, and wait until all is said."""
+        """Play it, and wait until all is told."""
         began = time.monotonic()
+        pause = threading.Event()
         try:
-            while self.now < self.busy_until:
-                self.cluster.step(self.now, True)
+            while self.now < self.busy or self.cluster.plans:
+                self.quiet = self.now >= self.busy
+                self.cluster.step(self.now, not self.quiet)
                 self.trouble(self.now)
                 self.play(self.now)
-                self.watch_lives(self.now)
+                self.note(self.now)
                 self.now += STEP
-                time.sleep(max(began + self.now / self.pace - time.monotonic(), 0.0))
-            self.quiet = True
-            self.settle()
+                pause.wait(max(began + self.now / PACE - time.monotonic(), 0.0))
+            self.settle(pause)
         finally:
             for program in [*self.programs, *self.leaving]:
                 program.kill()
 
-    def settle(self) -> None:
-        """No more faults: what is planned happens still, and then CloudVision must come to equal the truth."""
-        self.trouble(self.now)
-        self.stage.cloudvision.faults.clear()
-        end = max([plan[0] for plan in self.cluster.plans], default=0.0)
-        deadline = time.monotonic() + SETTLED
-        quiet_since = 0.0
-        while True:
-            self.now += STEP
-            self.cluster.step(self.now, False)
+    def settle(self, pause: threading.Event) -> None:
+        """Wait until CloudVision equals the truth and stays so, or for as long as the longest retry takes."""
+        self.quiet = True
+        self.trouble(self.now)  # ends the faults
+        begin = time.monotonic()
+        right_since: float | None = None
+        while time.monotonic() < begin + SETTLED:
             self.play(self.now)
-            if self.now < end:
-                time.sleep(STEP / self.pace)
-                deadline = time.monotonic() + SETTLED
-                continue
-            time.sleep(0.1)
-            wrong = super().judge() if self.hear() else ["nobody reports"]
-            quiet_since = quiet_since or time.monotonic() if not wrong else 0.0
-            if (quiet_since and time.monotonic() - quiet_since > 1.5 and not self.leaving) or (
-                time.monotonic() > deadline
-            ):
+            self.note(self.now)
+            now = time.monotonic()
+            right_since = None if self.leaving or self.differences() else right_since or now
+            if right_since is not None and now > max(right_since + 1.5, begin + QUIET):
                 return
+            pause.wait(0.5)
+
+    def differences(self) -> list[str]:
+        """Every way in which CloudVision, and the records, differ from the truth so far."""
+        evidence = self.evidence
+        evidence.until = evidence.live[-1][1] if evidence.live else self.clock(self.now)
+        jobs = [number for number, change in enumerate(self.cluster.log) if change.kind == "jobs"]
+        evidence.seen = set[int]()
+        for first, last in evidence.live:
+            if last - first >= self.rules.recorded:
+                listed = {
+                    self.cluster.log[number].uid: number for number in jobs if self.cluster.log[number].at < first
+                }
+                watched = [n for n in jobs if first <= self.cluster.log[n].at <= last - self.rules.recorded]
+                evidence.seen.update(listed.values(), watched)
+        wrong = judge(self.cluster.log, evidence, shown_by(self.stage.cloudvision), self.rules)
+        for plural in ("jobreports", "nodereports"):
+            waiting = [name for name, record in records(self.stage, plural).items() if not is_delivered(record)]
+            wrong += [f"not recorded as delivered: {waiting}"] if waiting else []
+        return wrong
 
     def judge(self) -> list[str]:
-        """Every way in which CloudVision differs from the truth, and programs that ended as they should not."""
-        self.hear()
-        told = f"seed {self.seed}: {'; '.join(self.deeds)}"
+        """Every difference, and processes that ended as they should not or complain; with what happened."""
         cloudvision = self.stage.cloudvision
-        found = [*self.wrong, *super().judge(), *cloudvision.rejected, *cloudvision.contradictions]
-        logs = [text for program in self.stage.programs for text in complaints(program.log)]
+        found = [*self.wrong, *self.differences(), *cloudvision.rejected, *cloudvision.contradictions]
+        found += [line for program in self.stage.programs for line in complaints(program.log)]
+        if not found:
+            return []
         last = ["the last program's log:", *self.stage.programs[-1].log.splitlines()[-30:]]
-        return [told, *found, *logs, *last] if found or logs else []
-
-    def hear(self) -> bool:
-        """Take in what CloudVision has been told so far; whether a program reports."""
-        simulator = self.stage.cloudvision
-        with simulator.lock:
-            self.cloudvision.jobs.clear()
-            for entries in simulator.history.values():
-                for entry in entries:
-                    self.cloudvision.jobs[entry["name"]].append(entry)
-            self.cloudvision.nodes.clear()
-            for node, states in simulator.node_history.items():
-                self.cloudvision.nodes[node] = [msgspec.json.encode(state) if state else b"" for state in states]
-            self.lost.clear()
-            for request in simulator.requests:
-                if request.taken and request.status != 200 and request.body:
-                    name = msgspec.json.decode(request.body).get("name", "")
-                    self.lost[name] = self.lost.get(name, 0) + 1
-            for name in self.cluster.lives:  # a connection that was broken may have lost an answer, unseen here
-                self.lost[name] = self.lost.get(name, 0) + self.outages
-        return self.leads()
-
-    # --- the cluster --------------------------------------------------------------------------------
-
-    def mirror(self) -> None:
-        """Do to the cluster what has been done to the model."""
-        for kind, name, found, gone in self.cluster.log[self.mirrored :]:
-            if gone:
-                self.world.drop(kind, name)
-            else:
-                self.world.put(kind, name, *getattr(self, f"wire_{kind}")(found))
-        self.mirrored = len(self.cluster.log)
-
-    def wire_jobs(self, found: Any) -> tuple[Object, Object]:
-        obj = job(*TORCH, found.name)
-        obj["spec"] = {"runPolicy": {"suspend": found.suspended}}
-        start = stamp(found.started)
-        status = {"startTime": start, "conditions": []}
-        if found.end:
-            status = ended(*TORCH, found.end.state.name, start, stamp(found.end.at)) or {}
-        return obj, status
-
-    def wire_pods(self, found: Any) -> tuple[Object, Object]:
-        owner = job(*TORCH, found.owner)
-        owner["metadata"]["uid"] = self.world.uid("jobs", found.owner)
-        obj = pod(found.name, owner, *found.macs)
-        if found.claims:
-            obj["spec"]["resourceClaims"] = [{"name": "nic", "resourceClaimName": name} for name in found.claims]
-            del obj["metadata"]["annotations"]
-        return obj, pod_status(found.phase, stamp(found.started), stamp(found.finished))
-
-    def wire_claims(self, found: Any) -> tuple[Object, Object]:
-        request = {"name": "nic", "exactly": {"deviceClassName": "nic"}}
-        obj = {
-            "apiVersion": "resource.k8s.io/v1",
-            "kind": "ResourceClaim",
-            "metadata": {"name": found.name, "namespace": "team"},
-            "spec": {"devices": {"requests": [request]}},
-        }
-        places = [{"driver": "dra.net", "pool": "worker-0", "device": f"dev-{number}"} for number in (1, 2)]
-        users = [
-            {"resource": "pods", "name": name, "uid": self.world.uid("pods", name)} for _, name in found.reserved_for
-        ]
-        devices = [
-            place | {"networkData": {"hardwareAddress": mac}} for place, mac in zip(places, found.macs, strict=False)
-        ]
-        results = [{"request": "nic", **place} for place in places]
-        return obj, {"allocation": {"devices": {"results": results}}, "reservedFor": users, "devices": devices}
-
-    def wire_nodes(self, found: Any) -> tuple[Object, Object]:
-        obj = node_state(*DISCOVERY, found.node, *(nic.mac for nic in found.nics))
-        return obj, obj.pop("status")
+        return [f"seed {self.seed}: {'; '.join(self.deeds)}", *found, *last]
 
     # --- faults -------------------------------------------------------------------------------------
 
     def trouble(self, now: float) -> None:
-        """The model's faults, and those that only a real connection can have."""
+        """The faults of every history, and those that only a real connection can have."""
         super().trouble(now)
-        rng, cloudvision = self.rng, self.stage.cloudvision
+        rng, cloudvision = self.chance, self.stage.cloudvision
         if self.quiet:
-            self.slow_until = self.kube_slow_until = 0.0
+            self.slow_until = 0.0
+            self.disarm()
+            cloudvision.faults.clear()
         else:
             if rng.random() < 0.01:
                 self.did("an answer of CloudVision's is lost")
@@ -327,37 +151,57 @@ class RealHistory(History):
             if rng.random() < 0.004:
                 self.did("the token is rotated")
                 self.rotate()
-            if rng.random() < 0.004:
+            if rng.random() < 0.006:
                 self.did("an API request fails")
-                self.world.disturb("fail", self)
+                self.disturb("fail")
             if rng.random() < 0.003:
-                self.kube_slow_until = now + rng.uniform(10, 60)
-            if not self.state.get("away"):
+                self.slow_until = now + rng.uniform(10, 60)
+            if not self.on.get("away"):
                 self.away_how = rng.choice(AWAY)
-        self.turn("away", self.cloudvision.away, self.cloudvision_goes)
-        self.turn("API away", self.api_away, lambda away: self.world.disturb("away" if away else "back", self))
+        if self.turned("away", self.cloudvision_away):
+            self.cloudvision_goes(self.cloudvision_away)
+        if self.turned("API away", self.api_away):
+            self.disturb("away" if self.api_away else "back")
         stalled = not self.api_away and any(until > now for until in self.stalled.values())
-        self.turn("watches stalled", stalled, lambda on: self.world.disturb("stall" if on else "go-on", self))
-        slow = now < self.kube_slow_until
-        self.turn("API slow", slow, lambda on: self.world.disturb("slow" if on else "fast", self))
-        if slow:
-            self.fresh_for = 0.0
+        if self.turned("watches stalled", stalled):
+            self.disturb("stall" if stalled else "go-on")
+        if self.turned("API slow", now < self.slow_until):
+            self.disturb("slow" if now < self.slow_until else "fast")
+        if self.api_away or stalled or now < self.slow_until:
+            self.unhealthy()
 
     def did(self, what: str) -> None:
-        self.deeds.append(f"{self.now / self.pace:.1f} s {what}")
+        self.deeds.append(f"{self.now / PACE:.1f} s {what}")
 
-    def turn(self, name: str, on: bool, act: Callable[[bool], None]) -> None:
-        """Begin or end a fault, if it has not yet."""
-        if self.state.get(name, False) != on:
-            self.state[name] = on
-            act(on)
-            self.did(f"{name}{f' ({self.away_how})' if name == 'away' else ''}{'' if on else ' no more'}")
+    def turned(self, name: str, on: bool) -> bool:
+        """Whether a fault is to begin or end now."""
+        if self.on.get(name, False) == on:
+            return False
+        self.on[name] = on
+        self.did(f"{name}{f' ({self.away_how})' if name == 'away' else ''}{'' if on else ' no more'}")
+        return True
+
+    def disturb(self, what: str) -> None:
+        began = time.time()
+        for number in self.world.disturb(what, self.chance.random() < 0.5):
+            for program in self.programs:
+                if program.process.poll() is None:
+                    program.process.send_signal(number)
+        if time.time() - began > 1:  # a restart
+            self.troubled_at = began
+        self.unhealthy()
+
+    def unhealthy(self) -> None:
+        """The API server is in trouble: for how long a process is not sure to hear everything."""
+        now = time.time()
+        if now > self.healthy_from:
+            self.troubled_at = max(self.troubled_at, now)
+        self.healthy_from = now + max(RECOVERY, 2 * (now - self.troubled_at))
 
     def cloudvision_goes(self, away: bool) -> None:
         cloudvision = self.stage.cloudvision
         match self.away_how:
             case "refused" if away:
-                self.outages += 1
                 cloudvision.refuse()
             case "refused":
                 cloudvision.resume()
@@ -382,26 +226,31 @@ class RealHistory(History):
         return bool(self.programs)
 
     def leader(self) -> Program:
-        return next((program for program in self.programs if program in self.leading), self.programs[0])
+        """Who reports, or will."""
+        return next((program for program in self.programs if leads(program)), self.programs[0])
 
-    def signal(self, number: signal.Signals) -> None:
-        for program in [*self.programs, *self.leaving]:
-            if program.process.poll() is None:
-                program.process.send_signal(number)
-
-    def kill(self) -> None:
+    def kill(self, now: float) -> None:
+        """SIGKILL who reports: now, or at the next request, before or after that takes effect."""
+        server = self.chance.choice([None, None, self.stage.simulator, self.stage.cloudvision])
         leader = self.leader()
-        self.did("killed")
-        self.programs.remove(leader)
-        leader.kill()
+        if server is None:
+            self.did("killed")
+            leader.kill()
+        elif self.trigger is None:
+            self.trigger = Trigger(server, leader, effect=self.chance.random() < 0.5)
+            self.did(f"to be killed at a request to {type(server).__name__}, effect {self.trigger.effect}")
+
+    def disarm(self) -> None:
+        if self.trigger is not None:
+            self.trigger.disarm()
+            self.trigger = None
 
     def expire(self, kind: str) -> None:
         self.did("compacted")
-        self.world.disturb("expire", self)
+        self.disturb("expire")
 
     def failover(self, now: float) -> None:
-        """The one who reports is asked to end; with a Lease, it is paused for longer than that lasts."""
-        self.crash()
+        """Who reports is asked to end; with a Lease, it is paused for longer than that lasts."""
         leader = self.leader()
         self.programs.remove(leader)
         self.leaving.append(leader)
@@ -414,22 +263,27 @@ class RealHistory(History):
             leader.process.send_signal(signal.SIGTERM)
 
     def play(self, now: float) -> None:
-        """Let the cluster follow the model, and start programs that are to run."""
-        self.mirror()
+        """Let the cluster follow the history, and start programs that are to run."""
+        for change in self.cluster.log[self.mirrored :]:
+            self.world.change(change)
+        self.mirrored = len(self.cluster.log)
         for program in [program for program in self.programs if program.process.poll() is not None]:
             self.programs.remove(program)
-            self.crash()
-            self.did(f"ended by itself with {program.process.returncode}")
-            if program.process.returncode != 1 or not self.leaders:
+            if program.process.returncode != -signal.SIGKILL and not self.leaders:
                 self.wrong.append(f"ended by itself with {program.process.returncode}")
+            elif program.process.returncode == -signal.SIGKILL:
+                self.down_until = max(self.down_until, now)
+                self.disarm()
         for program in list(self.leaving):
             if time.monotonic() > self.awake_at.get(program, float("inf")):
                 del self.awake_at[program]
                 program.process.send_signal(signal.SIGCONT)
             if (code := program.process.poll()) is not None:
                 self.leaving.remove(program)
-                early = "watching" not in program.log  # before it could know of SIGTERM
-                if code != (1 if self.leaders else 0) and not (early and code == -signal.SIGTERM):
+                right = {1 if self.leaders else 0, -signal.SIGKILL}  # by a trigger that was set for it
+                if "watching" not in program.log:  # before it could know of SIGTERM
+                    right.add(-signal.SIGTERM)
+                if code not in right:
                     self.wrong.append(f"ended with {code}")
         gone = self.leaders or not self.leaving  # as a Deployment's Recreate waits
         if gone and (self.quiet or now >= self.down_until):
@@ -440,22 +294,54 @@ class RealHistory(History):
         env = {"STATE_NAMESPACE": "cloudvision", "API_TOKEN": "", "API_TOKEN_FILE": str(self.token_file)}
         if self.leaders:
             env["LEADER_ELECT"] = "true"
-        return self.stage.informer(ready=False, START_MAX_WAIT="2s", **env)
+        return self.stage.informer(ready=False, **DELAYS, **env)
 
-    def leads(self) -> bool:
-        for program in self.programs:
-            if program not in self.leading and "reporting from now on" in program.log:
-                self.leading.add(program)
-        return any(program in self.leading for program in self.programs)
+    def note(self, now: float) -> None:
+        """Whether a leader hears everything now, and whether what it says arrives."""
+        at = time.time()
+        leader = next((program for program in self.programs if leads(program)), None)
+        live = leader is not None and leader.process.poll() is None and at >= self.healthy_from
+        number = self.stage.programs.index(leader) if leader is not None and live else None
+        self.evidence.note(at, number, live and not self.cloudvision_away)
 
-    def remembered(self) -> set[str]:
-        ledger = Ledger()
-        for shard in range(SHARDS):
-            found = self.world.shard(f"{NAME}-checkpoint-{shard}")
-            data: Mapping[str, str] = (found or {}).get("binaryData") or {}
-            if text := data.get("ledger"):
-                ledger.load(base64.b64decode(text), 0.0)
-        return {record.report.name for record in ledger.jobs.values()} | {*["the backlog"][: ledger.backlog()[0]]}
+
+class Trigger:
+    """Kills a program at the first write that a simulated server gets; with `effect`, the write is done all the same."""
+
+    def __init__(self, server: Any, program: Program, *, effect: bool) -> None:
+        self.server, self.program, self.effect = server, program, effect
+        server.next_fault = self.next_fault
+
+    def next_fault(self, method: str) -> Fault | None:
+        if method not in WRITES:
+            found: Fault | None = type(self.server).next_fault(self.server, method)
+            return found
+        self.program.process.kill()
+        self.disarm()
+        return Fault(drop=True, after=self.effect)
+
+    def disarm(self) -> None:
+        self.server.__dict__.pop("next_fault", None)
+
+
+def leads(program: Program) -> bool:
+    """Whether it has taken over, by its log."""
+    return "reporting from now on" in program.log
+
+
+def shown_by(simulator: CloudVisionSimulator) -> Shown:
+    """What the simulator held, and when. Runs are named as histories name jobs."""
+    found = Shown()
+    with simulator.lock:
+        for key, changes in simulator._jobs.changes.items():
+            for change in changes:
+                if change.value is not None:
+                    name = ".".join([change.value["name"], *key.split(".")[1:]])
+                    found.set_job({**change.value, "key": {"id": name}}, change.at)
+        for node, changes in simulator._nodes.changes.items():
+            nics = [(change.value or {}).get("data_interfaces", {}).get("values", ()) for change in changes]
+            found.nodes[node] = [frozenset(nic["mac_address"] for nic in values) for values in nics]
+    return found
 
 
 def complaints(log: str) -> list[str]:

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from cvji.cloudvision.client import Answer
-from cvji.cloudvision.outbox import Outbox, Parcel
+from cvji.cloudvision.outbox import Outbox
 from cvji.cloudvision.payloads import JOB_CONFIG, NODE_CONFIG, Request, delete_node
-from tests.torture.adapter import Write
+from cvji.jobs.report import Key
+from tests.torture.adapter import Sending, Write
 from tests.torture.cluster import KINDS, NUMBERED, RAYCLUSTER, RAYJOB, End, Job, Pod
 
 STABILITY, WAIT = 5.0, 60.0
@@ -33,6 +34,7 @@ class Run(msgspec.Struct):
     nodes: bool = False
     kept: list[str] = []  # left by pods that succeeded and are gone
     pods: list[str] = []  # that were seen to run in it
+    earliest: int | None = None  # start of these
     old: list[str] = []  # that ran in one before it
     delivered: bool = False
 
@@ -79,7 +81,8 @@ class Reference:
         self.watches: dict[str, Watch] = {}
         self.left: dict[str, set[str]] = {}  # by job, of pods that succeeded and are gone
         self.dirty: dict[str, bytes] = {}
-        self.waiting: dict[tuple[str, str], Request] = {}
+        self.waiting: dict[Key, Request] = {}  # new since the outbox was last given something
+        self.requests: dict[Key, Request] = {}  # the newest by key
         self.sent_nodes: dict[str, str] = {}
         self.leading = False
 
@@ -211,6 +214,8 @@ class Reference:
         new = [pod.uid for pod in pods if pod.ran_from and pod.uid not in run.pods and pod.uid not in run.old]
         if new:
             run.pods += new
+            started = [pod.started for pod in pods if pod.uid in new and pod.started]
+            run.earliest = min([*started, *([run.earliest] if run.earliest else [])], default=None)
         done = [pod for pod in pods if self.succeeded(pod) and pod.uid in run.pods]
         counts = self.left.get(uid, set()).union(*(self.holds(pod) for pod in done))
         if end is not None:
@@ -301,8 +306,7 @@ class Reference:
             last = max((other.end or 0 for other in before), default=0)
             started = job.started if (job := job or self.jobs.get(run.uid)) else None
             if started is None or started < last:
-                mine = [pod.started for pod in pods if pod.started and pod.ran_from and pod.uid in run.pods]
-                started = max(min(mine), last)
+                started = max(run.earliest or 0, last)
             run.start = started
             self.told[run.id] = run
         run.state, run.holds, run.nodes = state, sorted(holds), self.nodes if holds != set(run.holds) else run.nodes
@@ -348,16 +352,19 @@ class Reference:
             body["end_time"] = datetime.fromtimestamp(run.end, UTC).isoformat()
         return Request("POST", JOB_CONFIG, msgspec.json.encode(body), run.id)
 
-    def send(self, now: float) -> Parcel | None:
-        for key, request in self.waiting.items():
-            self.outbox.put(key, request, now)
+    def send(self, now: float) -> Sending | None:
+        for key in self.waiting:
+            self.outbox.put(key, 0, now)
+        self.requests |= self.waiting
         self.waiting.clear()
-        return self.outbox.take(now)
+        parcel = self.outbox.take(now)
+        return Sending(parcel, self.requests[parcel.key], 0) if parcel else None
 
-    def settle(self, parcel: Parcel, answer: Answer, delivered: bool, now: float) -> None:
-        self.outbox.settle(parcel, answer, now)
-        run = self.told.get(parcel.key[1])
-        if delivered and run and parcel.key[0] == "job" and self.request(run).body == parcel.request.body:
+    def settle(self, sending: Sending, answer: Answer, delivered: bool, now: float) -> None:
+        kind, name = sending.parcel.key
+        self.outbox.settle(sending.parcel, answer, now)
+        run = self.told.get(name)
+        if delivered and run and kind == "job" and self.request(run).body == sending.request.body:
             run.delivered = True
             self.record(run)
 

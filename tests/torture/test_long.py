@@ -1,119 +1,191 @@
-"""Simulated days: memory grows with the cluster and not with time."""
+"""Simulated days, and months of jobs in a minute: memory grows with the cluster and not with time."""
 
 import gc
-import os
-import random
 import resource
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from cvji.reporter import WINDOW
 
+from cvji.cloudvision.client import Answer
+from cvji.cloudvision.client import Verdict as Sent
+from cvji.cloudvision.outbox import Outbox
+from cvji.jobs.report import Holds, JobState, Key, RunReport
+from cvji.macs import pack
+from cvji.reports import book
+from cvji.reports.records import Delivery, Reason, Record, Stored
+from cvji.reports.tasks import Result, Verdict
+from cvji.reports.writequeue import WriteQueue
 from tests.e2e.conftest import *  # noqa: F403  its fixtures
 from tests.e2e.kit import Stage, free_port, scrape, stamp
 from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import ended, job, pod, pod_status
-from tests.torture.model import START, Cluster, History, Informer
+from tests.torture.cluster import TORCH, Job, Options
+from tests.torture.evidence import Rules
+from tests.torture.play import Faults, History
+from tests.torture.shown import Shown
 
 pytestmark = pytest.mark.torture
-DAY = 24 * 3600
-MINUTE = 60.0
+DAY = 24 * 3600.0
+REPORT = RunReport("u", 1, "name", "team", "kubeflow.org/PyTorchJob", JobState.COMPLETED, 1, 2, Holds(bytes(48)))
+PAUSE = 5.0  # seconds between two steps
 
 
 def rss() -> int:
-    """Resident bytes, with what the allocator need not keep."""
+    """Resident bytes of this process."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 class Churn(History):
-    """Jobs that come and go evenly for as long as wanted, a few at a time."""
+    """Jobs that come and go evenly for as long as wanted, without faults but for CloudVision's absence."""
 
-    def __init__(self, seed: int, *, lease: bool = True) -> None:
-        super().__init__(seed, jobs=0, claims=0.3)
-        self.informers = [Informer(1, self, lease=lease)]
-        self.quiet = True
+    def __init__(self, seed: int, *, leads: bool = True) -> None:
+        options = Options(jobs=0, claims=0.3)
+        super().__init__(seed, options=options, faults=Faults(any=False), rules=Rules(lag=2 * PAUSE))
+        self.processes = [self.process() if leads else self.make()]
+        self.now = 0.0
         self.serial = 0
 
+    def live(self, jobs: int, seconds: float) -> None:
+        """Let `jobs` jobs begin within `seconds`, each for a tenth of them, or an hour."""
+        cluster, every = self.cluster, seconds / max(jobs, 1)
+        life, until, birth = min(seconds / 10, 3600.0), self.now + seconds, self.now
+        while self.now < until:
+            self.now += PAUSE
+            for deed, about in cluster.due(self.now):
+                cluster.act(deed, about)
+            if jobs and birth <= self.now:
+                birth += every
+                self.birth(f"job-{self.serial}", life)
+            self.processes[0].step(self.now)
+            self.note(self.now)
+
+    def birth(self, uid: str, life: float) -> None:
+        cluster, now = self.cluster, self.cluster.stamp()
+        self.serial += 1
+        cluster.put("jobs", Job(uid, TORCH, None, now, now))
+        for number in range(4):
+            cluster.make_pod(uid, str(number))
+        cluster.plan(life, self.rng.choice(["complete", "fail", "delete"]), uid)
+        cluster.plan(life + 600, "collect", uid)
+
     def forget(self) -> None:
-        """The truth and what CloudVision holds grow with time by their nature; the informer must not."""
-        self.cloudvision.jobs.clear()
-        self.cluster.lives = {uid: life for uid, life in self.cluster.lives.items() if life.gone is None}
-        planned = [plan for plan in self.cluster.plans if plan[1] in self.cluster.lives]
-        self.cluster.plans = planned
-
-    def day(self, jobs: int, begin: float, seconds: float, *, away: bool) -> None:
-        """Let `jobs` jobs live within `seconds`, each for a tenth of them or an hour."""
-        cluster, (informer,) = self.cluster, self.informers
-        self.cloudvision.away = away
-        every = seconds / jobs
-        life = min(seconds / 10, 3600.0)
-        step = min(every, 5.0)
-        now, next_birth = begin, begin
-        while now < begin + seconds:
-            if now >= next_birth:
-                next_birth += every
-                uid = f"job-{self.serial}"
-                self.serial += 1
-                birth(cluster, uid, now)
-                cluster.plans.append((now + life, uid, self.rng.choice(["complete", "fail", "delete"])))
-                cluster.plans.append((now + life + 600, uid, "collect"))
-            cluster.due(now)
-            informer.step(now)
-            if len(cluster.log) > 1000:  # what every watch has read
-                cluster.log.clear()
-                informer.read = dict.fromkeys(informer.read, 0)
-            now += step
-
-
-def birth(cluster: Cluster, uid: str, now: float) -> None:
-    from tests.torture.model import Life, when
-
-    cluster.lives[uid] = Life(uid, now, starts=[when(now)])
-    cluster.job(uid, now)
-    for _ in range(4):
-        cluster.pod(uid, now, cluster.mac(), cluster.mac())
-
-
-def settle(churn: Churn, begin: float, seconds: float) -> None:
-    churn.cloudvision.away = False
-    now = begin
-    while now < begin + seconds:
-        churn.cluster.due(now)
-        churn.informers[0].step(now)
-        now += 1.0
+        """The truth and what CloudVision holds grow with time by their nature; the program must not."""
+        self.shown = Shown()
+        self.cluster.log.clear()
+        self.cluster.free.clear()
+        self.driver.known.clear()
+        (process,) = self.processes
+        process.heard.clear()
+        process.read = dict.fromkeys(process.read, 0)
+        self.records = {key: body for key, body in self.records.items() if body}
 
 
 def test_a_day_without_cloudvision_with_5000_jobs_coming_and_going() -> None:
     churn = Churn(1)
-    churn.day(500, 0, DAY / 10, away=True)
-    churn.day(4500, DAY / 10, DAY * 9 / 10, away=True)
-    (informer,) = churn.informers
-    waiting, backlog = len(informer.outbox), informer.reporter.backlog(START + DAY)
-    assert waiting < WINDOW + 300  # with what stands in the cluster
-    assert 5000 - 300 < waiting + backlog[0] <= 5000
-    assert DAY - 2 * 3600 < backlog[1] < DAY
-    settle(churn, DAY, 2 * 3600)
-    assert len(churn.informers[0].outbox) == 0
+    churn.cloudvision_away = True
+    churn.live(5000, DAY)
+    waiting = churn.processes[0].program.reporter.book
+    assert waiting.unsettled() > 4800  # all but those that were too short, and those that have just begun
+    bodies = sum(entry.newest.report is not None for entry in waiting._entries.values())
+    print(f"{waiting.unsettled()} reports wait, {bodies} of them in memory")
+    churn.cloudvision_away = False
+    churn.live(0, 3 * 3600)
+    assert waiting.unsettled() == 0
+    assert len(churn.processes[0].program.outbox) == 0
     assert churn.judge() == []
-    assert len(churn.cloudvision.jobs) == 5000
+    assert len(churn.shown.jobs) > 4800
 
 
-@pytest.mark.parametrize("lease", [True, False], ids=["leader", "standby"])
-def test_24_hours_of_churn_leave_no_trace(lease: bool) -> None:
-    churn = Churn(2, lease=lease)
-    churn.day(1000, 0, 4 * 3600, away=False)
-    churn.forget()
-    before = rss()
-    at = 4 * 3600.0
-    for _ in range(6):
-        churn.day(1000, at, 4 * 3600, away=False)
-        at += 4 * 3600
+@pytest.mark.parametrize("leads", [True, False], ids=["leader", "standby"])
+def test_24_hours_of_churn_leave_no_trace(leads: bool) -> None:
+    churn = Churn(2, leads=leads)
+    sizes = []
+    for _ in range(7):  # the records of the last 1,000 jobs are kept: the first day's part fills them
+        churn.live(1000, 4 * 3600)
         churn.forget()
-    after = rss()
-    print(f"RSS {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after")
-    assert after < before * 1.05
+        sizes.append(rss())
+    print("RSS in MB after every 4 hours:", [round(size / 1e6, 1) for size in sizes])
+    assert sizes[-1] < max(sizes[:2]) * 1.05
+
+
+@pytest.mark.xfail(strict=True, reason="the body is dropped only if the object is gone 10 s after it was written")
+def test_a_report_that_waits_is_kept_in_its_record_alone_once_its_job_is_gone() -> None:
+    found = book.Book("lab", durable=True)
+    found.put(REPORT, 0.0)
+    found.written(("job", REPORT.job), 1, 0.0)
+    found.advance(60.0)
+    found.finish(REPORT, 600.0)
+    found.advance(660.0)
+    newest = found.newest(("job", REPORT.job))
+    assert newest is not None
+    assert newest.report is None
+
+
+def cost(what: str, many: int, make: Callable[[], object]) -> float:
+    """Bytes that each of `many` costs."""
+    gc.collect()
+    tracemalloc.start()
+    kept = make()
+    gc.collect()
+    each = tracemalloc.get_traced_memory()[0] / many
+    tracemalloc.stop()
+    print(f"{what}: {each:.0f} B a key")
+    assert kept is not None
+    return each
+
+
+def test_a_report_that_waits_for_cloudvision_costs_less_than_a_kilobyte_in_memory() -> None:
+    many = 5000
+    uids = [f"7f4a4d3e-6b4e-4c58-9c1d-{number:012d}" for number in range(many)]
+    trouble = Delivery(Reason.UNREACHABLE, 1, "no answer")
+
+    def report(uid: str) -> RunReport:
+        holds = Holds(macs=pack(f"02:00:{uid[-4:-2]}:{uid[-2:]}:00:{nic:02x}" for nic in range(8)))
+        return msgspec.structs.replace(REPORT, job=uid, holds=holds)
+
+    def fill_book() -> book.Book:
+        found = book.Book("lab", durable=True)
+        for uid in uids:
+            made = report(uid)
+            found.put(made, 0.0)
+            found.finish(made, 0.0)
+            found.written(("job", uid), 1, 0.0)
+            found.take()
+        found.advance(60.0)
+        found.take()
+        return found
+
+    def fill_outbox() -> Outbox:
+        found = Outbox(lambda: 0.0)
+        for uid in uids:
+            found.put(("job", uid), 1, 0.0)
+        away = found.take(0.0)
+        assert away is not None
+        found.settle(away, Answer(Sent.BUSY), 0.0)
+        return found
+
+    def fill_queue() -> WriteQueue:
+        found = WriteQueue(lambda: 0.0)
+        for uid in uids:
+            key: Key = ("job", uid)
+            found.put(Record(key, 1, report(uid)), 0.0)
+            write(found, 0.0)
+            found.acknowledge(key, 1, trouble, 10.0)
+            write(found, 20.0)
+        return found
+
+    def write(found: WriteQueue, now: float) -> None:
+        task = found.take(now)
+        assert task is not None
+        found.settle(task, Result(Verdict.DONE, Stored("uid", str(int(now)), 1, 0)), now)
+
+    costs = {"book": fill_book, "outbox": fill_outbox, "write queue": fill_queue}
+    assert sum(cost(what, many, fill) for what, fill in costs.items()) < 1024
 
 
 DEPLOYED: dict[str, Any] = {"MALLOC_ARENA_MAX": "1"}  # as in manifests/base/informer.yaml
@@ -130,8 +202,8 @@ class Fleet:
         )
         self.names: list[str] = []
 
-    def told(self, state: str) -> int:
-        """Of how many jobs the program is in this state."""
+    def count(self, state: str) -> int:
+        """How many jobs the program has in this state."""
         return int(scrape(self.port).get(f'cvji_jobs{{state="{state}"}}', 0))
 
     def batch(self, number: int) -> None:
@@ -142,11 +214,11 @@ class Fleet:
             made = self.kubernetes.create({**job(*torch, name), "status": {"startTime": start}})
             macs = [f"02:00:00:{number:02x}:{one:02x}:{nic:02x}" for nic in range(8)]
             self.kubernetes.create({**pod(f"{name}-0", made, *macs), "status": pod_status("Running", start)})
-        self.program.wait_for(lambda: self.told("running") == 250, 60)
+        self.program.wait_for(lambda: self.count("running") == 250, 60)
         for name in names:
             status = ended(*torch, "COMPLETED", start, stamp()) or {}
             self.kubernetes.patch(torch[0], "pytorchjobs", "team", name, {"status": status})
-        self.program.wait_for(lambda: self.told("running") == 0, 60)
+        self.program.wait_for(lambda: self.count("running") == 0, 60)
         for name in names:
             self.kubernetes.delete(torch[0], "pytorchjobs", "team", name)
             self.kubernetes.delete("", "pods", "team", f"{name}-0")
@@ -157,8 +229,15 @@ class Fleet:
         """Until CloudVision knows the end of every job."""
         told = dict.fromkeys(self.names, "JOB_STATE_COMPLETED")
         jobs = self.stage.cloudvision.jobs
-        self.program.wait_for(lambda: {job["name"]: job["state"] for job in list(jobs.values())} == told, 60)
-        self.program.wait_for(lambda: self.told("ended") == scrape(self.port)["cvji_outbox_depth"] == 0)
+        self.program.wait_for(lambda: {job["name"]: job["state"] for job in list(jobs.values())} == told, 120)
+        self.program.wait_for(lambda: self.count("ended") == scrape(self.port)["cvji_outbox_depth"] == 0)
+
+    def all_wait(self) -> bool:
+        """Whether the records of all jobs say that CloudVision is away."""
+        group, plural = "cloudvision.arista.io", "jobreports"
+        found = [self.kubernetes.get(group, plural, *place) or {} for place in self.kubernetes.names(group, plural)]
+        waiting = [record for record in found if record["spec"]["state"] == "COMPLETED" and record.get("status")]
+        return len(waiting) == len(self.names)
 
     def forget(self) -> None:
         """The simulator's own memory."""
@@ -181,7 +260,7 @@ def test_the_program_itself_is_as_large_after_8000_jobs_as_after_2000(
     assert fleet.program.stop() == 0
 
 
-def test_the_program_itself_is_no_larger_for_5000_jobs_that_cloudvision_must_still_be_told_of(
+def test_the_program_itself_grows_by_little_for_a_job_that_cloudvision_must_still_be_told_of(
     kubernetes: KubernetesSimulator, simulated: Stage
 ) -> None:
     fleet = Fleet(kubernetes, simulated)
@@ -189,22 +268,13 @@ def test_the_program_itself_is_no_larger_for_5000_jobs_that_cloudvision_must_sti
     sizes = []
     for batch in range(20):
         fleet.batch(batch)
-        sizes.append(fleet.program.rss())
-    print("RSS in MB after each 250 jobs:", [round(size / 1e6, 1) for size in sizes])
+        if batch % 5 == 4:  # what has waited for long enough is dropped
+            fleet.program.wait_for(fleet.all_wait, 60)
+            sizes.append(fleet.program.rss())
+    print("RSS in MB after each 1,250 jobs:", [round(size / 1e6, 1) for size in sizes])
     fleet.program.wait_for(lambda: scrape(fleet.port)["cvji_outbox_depth"] == 5000)
-    # 0.3 kB a job, and Python asks the system for 1 MB at a time. Of what a job costs while it stands, 4 kB, it is little.
-    assert max(sizes) < max(sizes[:4]) * 1.08
+    assert sizes[-1] - sizes[0] < 3750 * 1536  # 0.8 kB of objects each, in whole pages
     simulated.cloudvision.resume()
     fleet.wait_until_told()
     print(f"and after all were told: {fleet.program.rss() / 1e6:.1f} MB")
-    assert fleet.program.rss() < max(sizes[:4]) * 1.08
     assert fleet.program.stop() == 0
-
-
-def test_the_machine_is_not_asked_for_randomness() -> None:
-    """A seed is a history: two runs of one seed agree to the letter."""
-    first, second = History(11), History(11)
-    first.run()
-    random.seed(os.urandom(8))
-    second.run()
-    assert first.cloudvision.jobs == second.cloudvision.jobs

@@ -51,6 +51,7 @@ class Piece(msgspec.Struct, eq=False):
     end: float
     job: Job
     macs: Macs
+    plain: Macs  # of these, what no claim is needed for to be seen
     nodes: Macs
     pods: frozenset[tuple[str, str]]  # with their phases
     exact: frozenset[tuple[str, str, bool]]  # and whether they are being deleted
@@ -62,7 +63,10 @@ class Piece(msgspec.Struct, eq=False):
 
 
 class Fragment(msgspec.Struct, eq=False):
-    """A time in which a job held something without a break."""
+    """A time in which a job held something without a break.
+
+    Where from a moment on only claims say so, there the next one begins: who cannot see claims sees a break.
+    """
 
     begin: float
     end: float
@@ -172,9 +176,11 @@ def cut(subject: Subject, until: float) -> None:
         subject.pieces.append(piece)
         if not piece.macs or job.end:
             continue
-        if subject.fragments and subject.fragments[-1].end == first:
-            subject.fragments[-1].end = last
-            subject.fragments[-1].pieces.append(piece)
+        before = subject.fragments[-1] if subject.fragments else None
+        break_seen = before is not None and not piece.plain and before.pieces[-1].plain
+        if before is not None and before.end == first and not break_seen:
+            before.end = last
+            before.pieces.append(piece)
         else:
             subject.fragments.append(Fragment(first, last, [piece]))
 
@@ -192,6 +198,7 @@ def look(subject: Subject, job: Job, first: float, last: float) -> Piece:
         end=last,
         job=job,
         macs=frozenset().union(*(life.holds(first) for life in present)),
+        plain=frozenset().union(*(life.holds(first) for life in present if not life.pod.claim)),
         nodes=frozenset(life.pod.node for life, phase, _ in there if phase == "Running"),
         pods=frozenset((life.pod.uid, phase) for life, phase, _ in there),
         exact=frozenset((life.pod.uid, phase, deleting) for life, phase, deleting in there),
