@@ -43,7 +43,7 @@ class Group:
         self.held_changes = 0  # grows with every change of what counts: what pods hold that run or have succeeded
         self.succeeded = 0  # grows with every pod that succeeds, and every such pod that goes
         self.newest = 0  # creation time of the newest pod that was ever seen to have started
-        self.started = 0  # the earliest start of a pod of the run, of pods that are gone as well; 0 for none
+        self.started = 0  # the earliest start of a pod of the run that held something, gone ones as well; 0 for none
         self.finished = 0  # the latest finish of a pod's containers, of pods that are gone as well
         self.left: dict[bytes | str, int] = {}  # what gone pods that succeeded held, and when they were created
 
@@ -246,7 +246,7 @@ class Cluster:
         if one < 0 or pod.stage is Stage.PENDING or pod.uid in self._over:
             return
         group.newest = max(group.newest, pod.created)
-        if pod.started and (not group.started or pod.started < group.started) and pod.ran:
+        if pod.started and (not group.started or pod.started < group.started) and pod.ran and held:
             group.started = pod.started
         if pod.finished and pod.finished > group.finished:
             group.finished = pod.finished
@@ -356,7 +356,8 @@ class Cluster:
         if group := self._groups.get(uid):
             group.left = {held: created for held, created in group.left.items() if created > newest}
             pods = self.new_pods(uid)
-            group.started = min((pod.started for pod in pods if pod.started and pod.ran), default=0)
+            starts = (pod.started for pod in pods if pod.started and pod.ran and self._sources.holds(pod))
+            group.started = min(starts, default=0)
             group.finished = max((pod.finished for pod in pods if pod.finished), default=0)
 
     def depart(self, uid: str) -> None:

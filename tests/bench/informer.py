@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from cvji.jobs.attachments import multus_macs
 from cvji.jobs.kinds import Registry
-from cvji.jobs.pods import multus_macs, read_pod
+from cvji.jobs.pods import read_pod
 from tests.bench.figures import Row, Usage, bench, children
 from tests.bench.objects import PodTemplate, made_job
 from tests.e2e.in_pod import idle_rss
