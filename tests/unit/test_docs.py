@@ -86,6 +86,16 @@ def test_every_function_that_is_named_is_in_the_file_that_is_named() -> None:
     assert wrong == []
 
 
+def test_every_name_in_a_step_occurs_in_a_file_of_that_step() -> None:
+    steps = re.findall(r"^\d+\. (.*?)(?=\n\d+\. |\n\n)", PAGES["docs/developing.md"], re.MULTILINE | re.DOTALL)
+    files = [re.findall(r"`([\w/.-]+\.\w+)`", step) for step in steps]
+    assert len(steps) > 50
+    for step, named in zip(steps, files, strict=True):
+        code = " ".join((ROOT / file).read_text("utf-8") for file in named)
+        names = re.findall(r"`([A-Za-z_]\w*)`", step)
+        assert not named or [name for name in names if not re.search(rf"\b{name}\b", code)] == [], step
+
+
 # --- commands -----------------------------------------------------------------------------------
 
 
