@@ -153,10 +153,9 @@ def test_every_setting_has_a_row(name: str) -> None:
     assert re.search(rf"^\|.*`{name}`.*\|.*\|.*\|$", section(OPERATING, "Settings"), re.MULTILINE)
 
 
-def test_every_job_kind_is_listed_and_counted() -> None:
-    listed, first_page = section(OPERATING, "Which jobs"), PAGES["README.md"]
+def test_every_job_kind_is_listed() -> None:
+    listed = section(OPERATING, "Which jobs")
     assert [kind.kind for kind in BUILT_IN if not re.search(rf"\b{kind.kind}\b", listed)] == []
-    assert f"{len(BUILT_IN)} kinds of jobs" in first_page
 
 
 def test_every_metric_has_a_row() -> None:
