@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 
+from cvji.jobs import unwatched
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Claim, ClaimChanged, Mode, NodeNics, SourceEvent, Sources
 from cvji.jobs.owners import OwnerPolicy, Owners
@@ -31,7 +32,9 @@ class Problem(msgspec.Struct, frozen=True):
 class Group:
     """What the pods of one job are doing, counted as events come."""
 
-    __slots__ = ("changes", "failed", "finished", "held_changes", "holding", "left", "newest", "pending", "succeeded")
+    __slots__ = (
+        "changes", "failed", "finished", "held_changes", "holding", "left", "newest", "pending", "started", "succeeded",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.pending = 0  # pods that are Pending and not being deleted
@@ -41,12 +44,14 @@ class Group:
         self.held_changes = 0  # grows with every change of what counts: what pods hold that run or have succeeded
         self.succeeded = 0  # grows with every pod that succeeds, and every such pod that goes
         self.newest = 0  # creation time of the newest pod that was ever seen to have started
+        self.started = 0  # the earliest start of a pod of the run, of pods that are gone as well; 0 for none
         self.finished = 0  # the latest finish of a pod's containers, of pods that are gone as well
         self.left: dict[bytes | str, int] = {}  # what gone pods that succeeded held, and when they were created
 
     def merge(self, other: "Group") -> None:
         """Take over what remains of a group whose job turned out to be part of this one."""
         self.newest = max(self.newest, other.newest)
+        self.started = min(filter(None, (self.started, other.started)), default=0)
         self.finished = max(self.finished, other.finished)
         self.left.update(other.left)
 
@@ -232,16 +237,18 @@ class Cluster:
             group = self._groups[uid] = Group()
         return group
 
-    @staticmethod
-    def _count(group: Group, pod: Pod, held: Holds, one: int) -> None:
+    def _count(self, group: Group, pod: Pod, held: Holds, one: int) -> None:
         if pod.stage is Stage.RUNNING:
             group.holding += one if held else 0
         elif pod.stage is Stage.PENDING:
             group.pending += 0 if pod.deleting else one
         elif pod.stage is Stage.FAILED:
             group.failed += 0 if pod.deleting else one
-        if pod.stage is not Stage.PENDING and pod.created > group.newest:
-            group.newest = pod.created
+        if one < 0 or pod.stage is Stage.PENDING or pod.uid in self._over:
+            return
+        group.newest = max(group.newest, pod.created)
+        if pod.started and (not group.started or pod.started < group.started) and unwatched.ran(pod):
+            group.started = pod.started
         if pod.finished and pod.finished > group.finished:
             group.finished = pod.finished
 
@@ -313,9 +320,9 @@ class Cluster:
         """The pods of a job's run: those of earlier runs are left out, unless they run."""
         return [pod for pod in self._all_pods(uid) if pod.stage is Stage.RUNNING or pod.uid not in self._over]
 
-    def new_pods(self, uid: str) -> list[Pod]:
-        """The pods that no run of a job has accounted for."""
-        return [pod for pod in self._all_pods(uid) if pod.uid not in self._over]
+    def new_pods(self, uid: str, until: float = math.inf) -> list[Pod]:
+        """The pods that no run of a job has accounted for, created by `until`."""
+        return [pod for pod in self._all_pods(uid) if pod.uid not in self._over and pod.created <= until]
 
     def _all_pods(self, uid: str) -> Iterator[Pod]:
         owners = () if self._owners.is_closed(uid) else self._owners.owners_below(uid)
@@ -325,9 +332,12 @@ class Cluster:
         """What a pod holds while it runs, or held when it ended."""
         return self._sources.holds(pod)
 
-    def counts(self, uid: str) -> Holds:
-        """What counts for a job's run: what pods hold that run, and what pods of the run held that succeeded."""
-        pods = (pod for pod in self.pods(uid) if pod.stage in _COUNTS)
+    def counts(self, uid: str, until: float = math.inf) -> Holds:
+        """What counts for a job's run: what pods hold that run, and what pods of the run held that succeeded.
+
+        Pods that were created after `until` are left out.
+        """
+        pods = (pod for pod in self.pods(uid) if pod.stage in _COUNTS and pod.created <= until)
         return union([*map(self._sources.holds, pods), self.left(uid)])
 
     def left(self, uid: str) -> Holds:
@@ -340,11 +350,15 @@ class Cluster:
 
     def end_run(self, uid: str, newest: float = math.inf) -> None:
         """A run of the job is over: its pods belong to it, those that were created by `newest`."""
-        pods = (pod for pod in self._all_pods(uid) if pod.stage is not Stage.PENDING and pod.created <= newest)
-        self._over.update(pod.uid for pod in pods)
+        for pod in self._all_pods(uid):
+            began = pod.stage is not Stage.PENDING and (pod.stage is not Stage.RUNNING or self._sources.holds(pod))
+            if began and pod.created <= newest:
+                self._over.add(pod.uid)
         if group := self._groups.get(uid):
             group.left = {held: created for held, created in group.left.items() if created > newest}
-            group.finished = max((pod.finished for pod in self.pods(uid) if pod.finished), default=0)
+            pods = self.new_pods(uid)
+            group.started = min((pod.started for pod in pods if pod.started and unwatched.ran(pod)), default=0)
+            group.finished = max((pod.finished for pod in pods if pod.finished), default=0)
 
     def depart(self, uid: str) -> None:
         """The deletion of a job was judged."""
@@ -356,6 +370,7 @@ class Cluster:
 
         Returns the uids touched.
         """
+        self._over.difference_update([pod.uid for pod in self._all_pods(uid) if pod.stage is Stage.RUNNING])
         queue = [uid]
         while queue:
             ended = queue.pop()

@@ -29,7 +29,6 @@ Knows one job's view and the time it is given. Times are seconds since the epoch
 
 import enum
 import math
-from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -38,28 +37,12 @@ from cvji.jobs import replacement, unwatched
 from cvji.jobs.cluster import View
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Mode
-from cvji.jobs.owners import OwnerPolicy
 from cvji.jobs.pods import Pod, Stage
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import NOTHING, End, Holds, JobState, RunReport, union
 
-# Stands in for a START_MAX_WAIT of `never` in every rule but the one for which it is `never`.
-MAX_WAIT = 60.0
 # What succeeded pods held is recorded this long after they succeed: many of a job's pods succeed together.
 KEEP_DELAY = 2.0
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """What the operator chose. Both delays are in seconds; `start_max_wait` may be infinite."""
-
-    mode: Mode = Mode.INTERFACE
-    owner: OwnerPolicy = OwnerPolicy.ROOT
-    stability_delay: float = 5.0
-    start_max_wait: float = MAX_WAIT
-
-    @property
-    def max_wait(self) -> float:
-        """START_MAX_WAIT in the rules that need an end to the waiting."""
-        return self.start_max_wait if math.isfinite(self.start_max_wait) else MAX_WAIT
 
 
 class State(enum.Enum):
@@ -82,16 +65,16 @@ class Pods(Protocol):
         """The pods of the run: those of earlier runs are left out, unless they run."""
         ...
 
-    def new_pods(self, uid: str) -> list[Pod]:
-        """The pods that no earlier run has accounted for."""
+    def new_pods(self, uid: str, until: float = math.inf) -> list[Pod]:
+        """The pods that no earlier run has accounted for, created by `until`."""
         ...
 
     def holds(self, pod: Pod) -> Holds:
         """What a pod holds, or held when it ended."""
         ...
 
-    def counts(self, uid: str) -> Holds:
-        """What counts for the run: what pods hold, and what pods held that succeeded."""
+    def counts(self, uid: str, until: float = math.inf) -> Holds:
+        """What counts for the run: what pods hold, and what pods held that succeeded, of those created by `until`."""
         ...
 
     def left(self, uid: str) -> Holds:
@@ -103,8 +86,9 @@ class Runs:
     """The runs of one job. `judge` says what is to be reported, and `due` when to judge again without an event."""
 
     __slots__ = (
-        "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_let_go", "_newest", "_not_before",
-        "_policy", "_since", "_steady", "_succeeded", "_vacant", "due", "over", "reported", "state",
+        "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_let_go", "_missed_newest",
+        "_newest", "_not_before", "_pending", "_policy", "_since", "_steady", "_succeeded", "_vacant", "due", "over",
+        "reported", "state",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, now: float) -> None:
@@ -113,10 +97,12 @@ class Runs:
         self.state = State.IDLE
         self.reported: RunReport | None = None  # the newest report, of the current run or of the last one
         self.due = math.inf
-        self.over = False  # whether the last judgement ended a run: the pods that there are belong to it
+        self.over = -math.inf  # the last judgement ended a run: pods created by then belong to it
+        self._pending: frozenset[str] = frozenset()  # pods that had not run when the job had ended, unreported
         self._newest = 0  # creation time of the newest pod that ran in earlier runs
         self._not_before = 0  # what is now the job's belonged to another until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
+        self._missed_newest = 0  # what `_newest` will be, should the job go on after an end that was not reported
         self._let_go = int(now)  # when it let the last NIC go
         self._began = self._since = self._steady = self._vacant = now
         self._keep_at = math.inf
@@ -154,12 +140,15 @@ class Runs:
 
         `owner_expected`: an owner of the job may yet be seen, which then counts in its place.
         """
-        self.due, self.over = math.inf, False
+        self.due, self.over = math.inf, -math.inf
         if view.job is None or not view.independent:
             return self._gone(view, pods, now, owner_expected=owner_expected)
         if view.end is not None:
             return self._end(view, view.job, view.end, pods, now)
         if self.state in (State.ENDED, State.MISSED):  # a stop that was no end: `argo retry`, say
+            if self.state is State.MISSED:
+                self._newest = max(self._newest, self._missed_newest)
+                self.over = self._missed_newest
             self.state = State.IDLE
         elif self.state is State.UNSEEN:
             self._resume(State.CHANGING, now)
@@ -222,7 +211,7 @@ class Runs:
         previous = self.reported
         run = previous.run + 1 if previous is not None else 1
         self._note_kept(view, pods)
-        start = self._start_time(job, pods.pods(view.uid), now)
+        start = self._start_time(view, job, now)
         return self._report(view, job, run, JobState.RUNNING, start, None, union([held, self._kept]))
 
     def _lacks_a_pod(self, view: View, pods: Pods) -> bool:
@@ -256,13 +245,11 @@ class Runs:
     def _vacate(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
         """-> VACANT -> IDLE: the job holds nothing; at once if it is stopped, else for START_MAX_WAIT."""
         if self.state is State.IDLE:
-            if not self._unseen_pods(view):
-                return None
             finished = view.group.finished
-            if job.started and finished < job.started:  # of a run before the one that the object speaks of
+            # Not where it ended before the start that the object speaks of now: then nothing is known of that run.
+            if not finished or not self._unseen_pods(view) or finished < (job.started or 0):
                 return None
-            self._let_go = int(min(now, finished)) if finished else int(now)
-            self.state, self._vacant = State.VACANT, now
+            self.state, self._vacant, self._let_go = State.VACANT, now, int(min(now, finished))
         elif self.state is not State.VACANT:
             self.state, self._vacant, self._let_go = State.VACANT, now, int(now)
         due = self._vacant + (0.0 if job.stopped else self._policy.max_wait)
@@ -286,10 +273,10 @@ class Runs:
             if now < due:
                 self.due = due
                 return None
-        self._changes, self._steady = view.group.changes, now
+        self._changes, self._steady, self._missed_newest = view.group.changes, now, view.group.newest
         report = self._finish(view, job, end, pods, now)
         self.state, self._kept = State.MISSED if report is None else State.ENDED, NOTHING
-        self.over = report is not None
+        self.over = -math.inf if report is None else math.inf
         return report
 
     def _unseen_pods(self, view: View) -> bool:
@@ -314,7 +301,7 @@ class Runs:
 
     def _close(self, view: View) -> None:
         """-> IDLE: the run is over, and its pods belong to it."""
-        self.state, self.over = State.IDLE, True
+        self.state, self.over = State.IDLE, math.inf
         self._newest = max(view.group.newest, self._newest)
         self._kept = NOTHING
 
@@ -330,7 +317,7 @@ class Runs:
         report = self.in_progress
         if report is None:
             return self._missed(view, job, end, at, pods, now) if job is not None else None
-        held = union([pods.counts(view.uid), self._kept])
+        held = union([pods.counts(view.uid, end.at or math.inf), self._kept])
         switched = report.switched
         if self._same_mode(report):
             held = union([report.holds, held])
@@ -357,25 +344,27 @@ class Runs:
         """The one report of a run that ended before it was reported, if by its pods' own times it should have been."""
         until = min(at, int(now))
         delay, wait = self._policy.stability_delay, self._policy.max_wait
-        ran = unwatched.held_long_enough(pods.new_pods(view.uid), until, delay, wait)
+        everyone = pods.new_pods(view.uid, end.at or math.inf)
+        there = {pod.uid for pod in everyone}
+        ran = unwatched.held_long_enough(everyone, until, delay, wait, complete=self._pending <= there)
+        self._pending = frozenset(pod.uid for pod in everyone if pod.stage is Stage.PENDING) | (self._pending - there)
         held = union([*map(pods.holds, ran), pods.left(view.uid)]) if ran else NOTHING
         if not held:
             return None
         previous = self.reported
         run = previous.run + 1 if previous is not None else 1
-        start = self._start_time(job, ran, now)
+        start = self._start_time(view, job, now)
         return self._report(view, job, run, end.state, start, max(at, start), held)
 
     # --- what is reported ---------------------------------------------------------------------------
 
-    def _start_time(self, job: Job, pods: Iterable[Pod], now: float) -> int:
+    def _start_time(self, view: View, job: Job, now: float) -> int:
         """The object's own start where that is not before the end of the run before; else that of the run's pods."""
         previous = max(self._not_before, (self.reported.end or 0) if self.reported else 0)
         if job.started and job.started >= previous:
             return job.started
         otherwise = int(self._began) if previous else job.created or int(now)
-        start = min((pod.started for pod in pods if pod.started and unwatched.ran(pod)), default=otherwise)
-        return max(start, previous)
+        return max(view.group.started or otherwise, previous)
 
     def _report(
         self, view: View, job: Job, run: int, state: JobState, start: int, end: int | None, held: Holds

@@ -14,8 +14,9 @@ import msgspec
 from cvji.jobs.cluster import Cluster, ObjectEvent, Problem, View
 from cvji.jobs.kinds import POD, Job
 from cvji.jobs.owners import OwnerPolicy
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import RunReport
-from cvji.jobs.runs import Policy, Runs, State
+from cvji.jobs.runs import Runs, State
 from cvji.kube.events import Deleted, Listed, Unserved, WatchLost
 
 # For this long a standby remembers how deleted jobs had ended: a Lease runs out after 15 s, a takeover takes seconds.
@@ -154,8 +155,8 @@ class Tracker:
         if view.job is not None and view.end is None:
             self._touch(self._cluster.open(uid))
         report = runs.judge(view, self._cluster, now, owner_expected=self._owner_expected(view.job or view.last))
-        if runs.over:
-            self._cluster.end_run(uid)
+        if runs.over > -math.inf:
+            self._cluster.end_run(uid, runs.over)
         self.states[before] -= 1
         self.states[runs.state] += 1
         kept = runs.kept(view, self._cluster, now)

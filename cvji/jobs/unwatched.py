@@ -13,11 +13,11 @@ def ran(pod: Pod) -> bool:
     return pod.ran_from is not None or pod.stage in (Stage.RUNNING, Stage.SUCCEEDED)
 
 
-def held_long_enough(pods: Iterable[Pod], until: int, delay: float, wait: float) -> list[Pod]:
+def held_long_enough(pods: Iterable[Pod], until: int, delay: float, wait: float, *, complete: bool) -> list[Pod]:
     """The pods of a run that ran and were not replaced, if it should have been reported; else none.
 
     That is if they ran for `delay` seconds with every pod of the run having run, or for `wait` seconds at all. What
-    still runs is taken to run until `until` (seconds since the epoch).
+    still runs is taken to run until `until` (seconds since the epoch). Not `complete`: a pod went that had not run.
     """
     everyone = list(pods)
     lost = [pod for pod in everyone if pod.stage in _LOST]
@@ -28,5 +28,5 @@ def held_long_enough(pods: Iterable[Pod], until: int, delay: float, wait: float)
         return []
     starts = [pod.ran_from or pod.started or until for pod in found]
     finish = max(pod.finished or until for pod in found)
-    steady = len(found) == len(there) and finish - max(starts) >= delay
+    steady = complete and len(found) == len(there) and finish - max(starts) >= delay
     return found if steady or finish - min(starts) >= wait else []

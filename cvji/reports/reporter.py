@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from cvji.jobs.cluster import Problem
 from cvji.jobs.nics import NodeNics
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import RunReport
-from cvji.jobs.runs import Policy, State
+from cvji.jobs.runs import State
 from cvji.jobs.tracker import Event, JobGone, Keep, Report, Tracker
 from cvji.kube.events import Applied, Deleted, Listed
 from cvji.macs import pack

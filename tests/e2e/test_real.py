@@ -36,7 +36,7 @@ def finished(phase: str) -> Object:
 
 
 def test_a_real_job_whose_first_pod_fails_is_reported_running_by_its_retry(real: Stage) -> None:
-    real.informer()
+    real.informer(START_MAX_WAIT="60s")  # longer than the controller's backoff: one run
     made = real.cluster.create(batch_job("retry", mac(1)))
     (first,) = wait_for("the pod", lambda: pods_of(real, "retry"))
     real.cluster.set_status(first, finished("Failed"))

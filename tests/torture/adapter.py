@@ -16,8 +16,8 @@ from cvji.cloudvision.payloads import Request, delete_node, job_config, node_con
 from cvji.jobs.kinds import Registry
 from cvji.jobs.nics import Mode, read_claim
 from cvji.jobs.pods import read_pod
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import Key, RunReport
-from cvji.jobs.runs import Policy
 from cvji.kube.events import Applied, Deleted, Listed, Resource
 from cvji.nodes.inventory import Nic, NodeReport, NodeState
 from cvji.reports import book

@@ -7,8 +7,8 @@ import msgspec
 
 from cvji.jobs.kinds import Registry
 from cvji.jobs.pods import read_pod
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import JobState, RunReport
-from cvji.jobs.runs import Policy
 from cvji.kube.events import Applied, Deleted, Listed, Resource
 from cvji.nodes.inventory import InterfaceType, NodeReport, read_node_state
 from cvji.reports.book import Acknowledge, Forget, Send, Write

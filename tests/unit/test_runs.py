@@ -10,9 +10,10 @@ import pytest
 from cvji.jobs import runs
 from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Stage
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import JobState
-from cvji.jobs.runs import Policy
 from cvji.jobs.tracker import Tracker
+from cvji.kube.events import Unserved
 from tests.unit.world import (
     BROKEN,
     CANCELLED,
@@ -20,6 +21,7 @@ from tests.unit.world import (
     COMPLETED,
     FAILED,
     RUNNING,
+    T0,
     World,
     at,
     macs,
@@ -698,3 +700,28 @@ def test_every_rule_of_the_state_machine_names_a_test_that_exists() -> None:
     named = set(re.findall(r"test_\w+", runs.__doc__ or "")) - {"test_runs"}
     assert len(named) == 11
     assert named <= set(globals())
+
+
+def test_a_run_of_a_kind_that_is_served_no_more_is_cancelled() -> None:
+    """Its CRD was removed while nobody looked."""
+    world = running()
+    world.jobs.clear()
+    world.pods.clear()
+    world.now = 20
+    world.successor()
+    assert world.run(600) == []
+    world.tracker.apply(Unserved(("batch", "Job")), T0 + world.now)
+    assert [(report.state, report.end) for report in world.run()] == [(CANCELLED, at(620))]
+
+
+def test_a_pod_that_gets_its_nics_minutes_after_it_runs_counts_on_when_it_succeeds() -> None:
+    world = World()
+    world.job()
+    world.pod("late", nics=(), started=0)
+    assert world.run(300) == []
+    world.pod("late", nics=(1,), started=0)
+    world.pod("other", nics=(2,), started=0)
+    world.run(10)
+    world.pod("late", "Succeeded", nics=(1,), started=0, finished=310)
+    assert world.run(30) == []
+    assert world.runs() == {"job": (RUNNING, 0, None, macs(1, 2))}

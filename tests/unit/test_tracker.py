@@ -7,7 +7,7 @@ import pytest
 
 from cvji.jobs.nics import Mode
 from cvji.jobs.owners import OwnerPolicy
-from cvji.jobs.runs import Policy
+from cvji.jobs.policy import Policy
 from cvji.jobs.tracker import Tracker
 from tests.unit.world import (
     CANCELLED,

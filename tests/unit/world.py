@@ -9,8 +9,8 @@ from cvji.jobs.cluster import Problem
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.nics import NodeNics, read_claim
 from cvji.jobs.pods import Pod, read_pod
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import JobState, RunReport
-from cvji.jobs.runs import Policy
 from cvji.jobs.tracker import Decision, JobGone, Keep, Report, Tracker
 from cvji.kube.events import Applied, Deleted, Listed, Resource
 from cvji.macs import pack

@@ -1,0 +1,105 @@
+"""Which kinds are followed, and when the objects of one are taken to be gone. Time is a number here."""
+
+import json
+import threading
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from cvji.kube.client import Api, ApiError
+from cvji.kube.discovery import Served, served
+from cvji.kube.events import ClusterEvent, Deleted, Discovered, Unserved
+from cvji.kube.reflector import Known
+from cvji.kube.watches import UNSERVED_AFTER, Wanted, Watches
+
+KIND = ("example.com", "Training")
+
+
+class Server:
+    """An API server that serves a group, or does not, or cannot say."""
+
+    host = "https://api"
+
+    def __init__(self) -> None:
+        self.groups: dict[str, Any] = {"example.com": ["Training"]}
+
+    def get(self, path: str) -> bytes:
+        if path == "/apis":
+            groups = [{"name": name, "versions": [{"version": "v1"}]} for name in self.groups]
+            return json.dumps({"groups": groups}).encode()
+        kinds = self.groups[path.split("/")[2]]
+        if kinds is None:
+            raise ApiError(503, "no endpoints")
+        return json.dumps({"resources": [{"name": kind.lower() + "s", "kind": kind} for kind in kinds]}).encode()
+
+
+class Thing(msgspec.Struct):
+    name: str
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [0.0]
+
+
+def watches(server: Server, clock: list[float]) -> tuple[Watches, list[Any]]:
+    events: list[list[ClusterEvent] | Discovered | Unserved] = []
+    api = cast("Api", server)
+    return Watches(api, {KIND: Wanted(lambda _: None)}, events.append, clock=lambda: clock[0]), events
+
+
+def look(found: Watches, server: Server) -> None:
+    answer: Served = served(cast("Api", server), [KIND])
+    found._note_missing(answer.found.keys() | answer.unclear)
+
+
+def test_a_kind_that_is_not_served_for_ten_minutes_has_no_objects(clock: list[float]) -> None:
+    server = Server()
+    found, events = watches(server, clock)
+    found._known[KIND] = {"u": Known("1", Thing("a"))}
+    look(found, server)
+    server.groups = {}
+    for clock[0] in (10.0, 10.0 + UNSERVED_AFTER - 1):
+        look(found, server)
+    assert events == []
+    clock[0] += 1
+    look(found, server)
+    assert events == [[Deleted(Thing("a"))], Unserved(KIND)]
+    look(found, server)
+    assert len(events) == 2  # once
+
+
+def test_a_kind_that_comes_back_in_between_is_waited_for_again(clock: list[float]) -> None:
+    server = Server()
+    found, events = watches(server, clock)
+    for clock[0] in (0.0, 500.0, 1000.0, 1500.0):
+        server.groups = {} if clock[0] % 1000 == 0 else {"example.com": ["Training"]}
+        look(found, server)
+    assert events == []
+
+
+def test_a_group_that_cannot_say_what_it_serves_has_not_lost_its_objects(clock: list[float]) -> None:
+    server = Server()
+    found, events = watches(server, clock)
+    server.groups = {"example.com": None}
+    for clock[0] in (0.0, 2 * UNSERVED_AFTER):
+        look(found, server)
+    assert events == []
+
+
+def test_discovery_comes_first_and_names_nothing_where_nothing_is_served() -> None:
+    server = Server()
+    server.groups = {}
+    events: list[Any] = []
+    first = threading.Event()
+
+    def emit(event: Any) -> None:
+        events.append(event)
+        first.set()
+
+    found = Watches(cast("Api", server), {KIND: Wanted(lambda _: None)}, emit)
+    found.start()
+    assert first.wait(10)
+    found.stop()
+    assert events == [Discovered(())]
