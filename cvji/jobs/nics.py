@@ -1,4 +1,4 @@
-"""Which NICs a pod holds, by design section 2.3: each source of that knowledge is one class.
+"""Which NICs a pod holds, by docs/design.md#nics-of-a-pod: each source of that knowledge is one class.
 
 A new source is a class with the methods of `Source`, and its name in `Sources`. Knows no job, no run and no time.
 """

@@ -1,4 +1,4 @@
-"""The runs of one job, by design section 2.4: an explicit state machine.
+"""The runs of one job, by docs/design.md#runs: an explicit state machine.
 
 A run is one closed interval in which a job holds something. A job has one run or several, one after another; each is
 an entry of its own in CloudVision, and is never opened again.
@@ -11,7 +11,7 @@ an entry of its own in CloudVision, and is never opened again.
     any state --the object says that it ended, or is gone--> ENDED, reported if the run was, or if it should have been
     UNSEEN: the run was reported by a predecessor, and its job's object has not been seen yet
 
-    rule of 2.4, and where it is tested in tests/unit/test_runs.py
+    rule, and where it is tested in tests/unit/test_runs.py
     begins; reported once steady       test_a_job_is_reported_once_it_has_been_steady
     or START_MAX_WAIT after it began   test_a_pending_pod_delays_the_report_for_a_minute
     its start time                     test_stopped_and_resumed_is_two_closed_runs_each_with_its_own_nics

@@ -40,7 +40,7 @@ def variant(first: int) -> tuple[Options, Faults]:
     return VARIANTS[first // CHUNK % len(VARIANTS)]
 
 
-@pytest.mark.xfail(reason="the program has one run a job until it is rebuilt after design 2.4", strict=False)
+@pytest.mark.xfail(reason="the program has one run a job until it is rebuilt after docs/design.md#runs", strict=False)
 @pytest.mark.parametrize("first", CHUNKS)
 def test_histories(first: int) -> None:
     assert differences(range(first, min(first + CHUNK, FIRST + COUNT)), *variant(first)) == []

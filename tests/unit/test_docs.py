@@ -56,6 +56,13 @@ def test_every_link_leads_to_a_page_and_a_heading(page: str) -> None:
         assert not anchor or anchor in anchors(file.read_text("utf-8")), target
 
 
+def test_every_section_of_the_design_that_code_names_is_there() -> None:
+    code = [*ROOT.glob("cvji/**/*.py"), *ROOT.glob("tests/**/*.py")]
+    found = {anchor for file in code for anchor in re.findall(r"docs/design\.md#([\w-]+)", file.read_text("utf-8"))}
+    assert found
+    assert found <= anchors(DESIGN)
+
+
 @every_page
 def test_every_file_that_is_named_exists(page: str) -> None:
     text = " ".join([*SPANS[page], *blocks(page, "mermaid")])

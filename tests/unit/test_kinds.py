@@ -1,4 +1,4 @@
-"""How each kind says that it ended, and when (design 2.2), from objects in the shape of each operator."""
+"""How each kind says that it ended, and when (docs/design.md#job-kinds), from objects in the shape of each operator."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Delivery (design 3): order per key, newest only, retries, pauses. Time is a number here."""
+"""Delivery: order per key, newest only, retries, pauses. Time is a number here."""
 
 import random
 import threading

@@ -1,4 +1,4 @@
-"""The runs of one job (design 2.4), rule by rule."""
+"""The runs of one job (docs/design.md#runs), rule by rule."""
 
 import math
 import re
