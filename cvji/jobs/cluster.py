@@ -23,7 +23,7 @@ ObjectEvent = Applied | Deleted | NodeNics
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something in an object that cannot be understood; said once as long as it stays the same."""
+    """Something in an object that cannot be understood; logged once while it stays the same."""
 
     object: str
     message: str
@@ -59,7 +59,7 @@ class Group:
 class View(msgspec.Struct):
     """One job as it stands. `job` is its object, None if there is none. `group` counts its pods.
 
-    `last` is the object's last state where it was deleted and nobody has judged that yet. `independent` says that no
+    `last` is the object's last state where it was deleted and that has not been judged yet. `independent` says that no
     job above it counts in its place. `end` is what the object, or the jobs below it, say of its end.
     """
 
@@ -122,7 +122,7 @@ class Cluster:
         uid = job.uid
         if self._owners.get(uid) is None:
             return
-        self._owners.put(job)  # the deletion may carry news of its own, such as its end
+        self._owners.put(job)  # the deleted object may differ from the last one seen: its end, for example
         self._touched.update(dict.fromkeys([uid, self._owners.root(uid)]))
         self._owners.remove(uid)
         self._departed[uid] = job
@@ -173,7 +173,7 @@ class Cluster:
         if old is None:
             return
         if gone.owner == old.owner and gone != old:
-            self._put_pod(gone)  # the deletion may carry news of its own, such as its success
+            self._put_pod(gone)  # the deleted object may differ from the last one seen: its success, for example
         pod = self._pods[gone.uid]
         group, held = self._group_of(pod), self._sources.holds(pod)
         self._count(group, pod, held, -1)
@@ -231,7 +231,7 @@ class Cluster:
 
     def _group(self, uid: str) -> Group:
         if not uid:
-            return Group()  # of nobody: not kept
+            return Group()  # no job is above it: not kept
         group = self._groups.get(uid)
         if group is None:
             group = self._groups[uid] = Group()
@@ -382,7 +382,7 @@ class Cluster:
         return touched
 
     def open(self, uid: str) -> Iterable[str]:
-        """The job was closed, and has not ended after all. Returns the uids touched."""
+        """The job was closed, and runs again. Returns the uids touched."""
         if not self._owners.is_closed(uid):
             return ()
         self._regroup(uid, lambda: self._owners.open(uid))

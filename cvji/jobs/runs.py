@@ -100,7 +100,7 @@ class Runs:
         self.over = -math.inf  # the last judgement ended a run: pods created by then belong to it
         self._pending: frozenset[str] = frozenset()  # pods that had not run when the job had ended, unreported
         self._newest = 0  # creation time of the newest pod that ran in earlier runs
-        self._not_before = 0  # what is now the job's belonged to another until then
+        self._not_before = 0  # what the job holds belonged to another job until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
         self._missed_newest = 0  # what `_newest` will be, should the job go on after an end that was not reported
         self._let_go = int(now)  # when it let the last NIC go
@@ -145,7 +145,7 @@ class Runs:
             return self._gone(view, pods, now, owner_expected=owner_expected)
         if view.end is not None:
             return self._end(view, view.job, view.end, pods, now)
-        if self.state in (State.ENDED, State.MISSED):  # a stop that was no end: `argo retry`, say
+        if self.state in (State.ENDED, State.MISSED):  # the job runs again: `argo retry`, for example
             if self.state is State.MISSED:
                 self._newest = max(self._newest, self._missed_newest)
                 self.over = self._missed_newest
@@ -292,7 +292,7 @@ class Runs:
             end = End(JobState.CANCELLED, self._let_go)
         report = None
         missed = last is not None and view.independent and self.state is not State.ENDED and not owner_expected
-        if missed and self.reported is not None:  # what a stalled watch shows late of the run before is no other run
+        if missed and self.reported is not None:  # a stalled watch may show its pods late
             missed = any(pod.created > (self.reported.end or 0) for pod in pods.new_pods(view.uid))
         if self.in_progress is not None or missed:
             report = self._finish(view, last, end, pods, now)
