@@ -145,7 +145,7 @@ def test_a_released_lease_is_free_at_once_and_is_not_taken_back() -> None:
     assert not standby.attempt()
     leader.elector.stop(release=True)
     assert not leader.leads
-    assert not leader.attempt()  # by its own thread, that had begun to
+    assert not leader.attempt()  # by its own thread, that had just started to
     assert standby.attempt()
 
 

@@ -85,7 +85,7 @@ def in_short(happened: ClusterEvent) -> str:
 def play(
     *steps: bytes | list[bytes | Exception] | Exception, known: dict[str, Known[Thing]] | None = None
 ) -> tuple[list[str], Script, Reflector[Thing]]:
-    """Run a reflector over the script; what it said, in short."""
+    """Run a reflector over the script; what it emitted, in short."""
     script = Script(*steps)
     said: list[ClusterEvent] = []
     reflector = Reflector(
@@ -210,8 +210,8 @@ def test_an_object_that_cannot_be_read_is_said_once_and_is_not_deleted(
         [event("MODIFIED", thing("a", 21, 2)), event("DELETED", thing("a", 22, "odd"))],
     )
     assert said == ["applied a=1", "applied b=0", "listed", "listed", "applied a=2", "deleted a=2"]
-    warnings = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
-    assert warnings == ["jobs.batch a is passed over: Expected `int`, got `str` - at `$.value`"]
+    warnings = [record.getMessage() for record in caplog.records if "is skipped" in record.getMessage()]
+    assert warnings == ["jobs.batch a is skipped: Expected `int`, got `str` - at `$.value`"]
     assert reflector.state.decode_failures == 3
 
 
@@ -221,7 +221,7 @@ def test_an_object_without_a_name_harms_nobody(caplog: pytest.LogCaptureFixture)
         page(7, nameless, thing("b", 4)), [event("ADDED", {"value": "x"}), b'{"type":"ADDED","object":3}']
     )
     assert said == ["applied b=0", "listed"]
-    assert "jobs.batch without a name (uid u1) is passed over" in caplog.text
+    assert "jobs.batch without a name (uid u1) is skipped" in caplog.text
     assert "uid missing too" in caplog.text
 
 
