@@ -146,7 +146,7 @@ class Inventory:
 
     def __init__(self) -> None:
         self._states: dict[str, dict[str, NodeState]] = {}  # node -> uid -> state: namespaces may have one each
-        self._told: dict[str, bytes] = {}  # node -> fingerprint
+        self._reported: dict[str, bytes] = {}  # node -> fingerprint
         self._dirty: dict[str, None] = {}
         self._warned: dict[str, set[frozenset[str]]] = {}  # node -> uids of the two states
         self._complete = False  # a node without a state is gone, and not just yet to be listed
@@ -171,15 +171,15 @@ class Inventory:
             self._warned[state.node] = {pair for pair in warned if state.uid not in pair}
         self._dirty[state.node] = None
 
-    def restore(self, told: Mapping[str, bytes]) -> None:
+    def restore(self, reported: Mapping[str, bytes]) -> None:
         """Continue from what was reported before a restart."""
-        self._told.update(told)
-        self._dirty.update(dict.fromkeys([*self._states, *told]))
+        self._reported.update(reported)
+        self._dirty.update(dict.fromkeys([*self._states, *reported]))
 
     def listed(self) -> None:
         """Every node state that exists has been applied."""
         self._complete = True
-        self._dirty.update(dict.fromkeys(self._told))
+        self._dirty.update(dict.fromkeys(self._reported))
 
     def advance(self) -> list[NodeReport]:
         """What CloudVision is to hold from now on, of nodes where that is something else than before.
@@ -191,14 +191,16 @@ class Inventory:
         reports = []
         for node in dirty:
             if node not in self._states:
-                if self._complete and self._told.pop(node, None) is not None:
+                if self._complete and self._reported.pop(node, None) is not None:
                     reports.append(NodeReport(node, ()))
                 continue
             report = self.current(node)
-            if report.nics and self._told.get(node) != (mark := fingerprint(report.nics)):
-                self._told[node] = mark
+            if report.nics and self._reported.get(node) != (mark := fingerprint(report.nics)):
+                self._reported[node] = mark
                 reports.append(report)
-            elif all(state.none for state in self._states[node].values()) and self._told.pop(node, None) is not None:
+            elif (
+                all(state.none for state in self._states[node].values()) and self._reported.pop(node, None) is not None
+            ):
                 reports.append(report)
         return reports
 
