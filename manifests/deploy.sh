@@ -459,7 +459,7 @@ delete() {
     if [[ -n $stay ]]; then
         say "These CRDs stay:$stay. \`just delete crd=true\` removes them, with every object of their kinds."
     fi
-    say "Removed. CloudVision keeps what it was last told."
+    say "Removed. CloudVision keeps what was last reported."
 }
 
 inhabitants() { # what would go with the namespace, but for what every namespace has
