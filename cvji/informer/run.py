@@ -354,7 +354,7 @@ def run(settings: Settings) -> int:
         if stopping.is_set():
             os._exit(1)  # the second signal: exit at once
         stopping.set()
-        log.info("%s: delivering what waits", signal.Signals(signum).name)
+        log.info("%s: sending pending reports, then exiting", signal.Signals(signum).name)
         informer.stop()
 
     signal.signal(signal.SIGTERM, stop)
