@@ -10,7 +10,6 @@ from functools import partial
 
 import msgspec
 
-from cvji.jobs import unwatched
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Claim, ClaimChanged, Mode, NodeNics, SourceEvent, Sources
 from cvji.jobs.owners import OwnerPolicy, Owners
@@ -247,7 +246,7 @@ class Cluster:
         if one < 0 or pod.stage is Stage.PENDING or pod.uid in self._over:
             return
         group.newest = max(group.newest, pod.created)
-        if pod.started and (not group.started or pod.started < group.started) and unwatched.ran(pod):
+        if pod.started and (not group.started or pod.started < group.started) and pod.ran:
             group.started = pod.started
         if pod.finished and pod.finished > group.finished:
             group.finished = pod.finished
@@ -357,7 +356,7 @@ class Cluster:
         if group := self._groups.get(uid):
             group.left = {held: created for held, created in group.left.items() if created > newest}
             pods = self.new_pods(uid)
-            group.started = min((pod.started for pod in pods if pod.started and unwatched.ran(pod)), default=0)
+            group.started = min((pod.started for pod in pods if pod.started and pod.ran), default=0)
             group.finished = max((pod.finished for pod in pods if pod.finished), default=0)
 
     def depart(self, uid: str) -> None:

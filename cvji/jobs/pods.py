@@ -61,6 +61,11 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     claims: tuple[str, ...]
     problem: str
 
+    @property
+    def ran(self) -> bool:
+        """Whether its containers ever started. A status without container statuses is believed by its phase."""
+        return self.ran_from is not None or self.stage in (Stage.RUNNING, Stage.SUCCEEDED)
+
 
 def read_pod(registry: Registry, raw: bytes | msgspec.Raw, note: Note = None) -> Pod:
     """Understand one pod. Raises msgspec.ValidationError or msgspec.DecodeError."""

@@ -8,11 +8,6 @@ from cvji.jobs.pods import Pod, Stage
 _LOST = (Stage.FAILED, Stage.RELEASED)
 
 
-def ran(pod: Pod) -> bool:
-    """Whether a pod's containers ever started. A status without container statuses is believed by its phase."""
-    return pod.ran_from is not None or pod.stage in (Stage.RUNNING, Stage.SUCCEEDED)
-
-
 def held_long_enough(pods: Iterable[Pod], until: int, delay: float, wait: float, *, complete: bool) -> list[Pod]:
     """The pods of a run that ran and were not replaced, if it should have been reported; else none.
 
@@ -22,8 +17,8 @@ def held_long_enough(pods: Iterable[Pod], until: int, delay: float, wait: float,
     everyone = list(pods)
     lost = [pod for pod in everyone if pod.stage in _LOST]
     replaced = {pod.uid for pod in lost} - {pod.uid for pod in replacement.missing(everyone, lost)}
-    there = [pod for pod in everyone if pod.uid not in replaced and not (pod.deleting and not ran(pod))]
-    found = [pod for pod in there if ran(pod)]
+    there = [pod for pod in everyone if pod.uid not in replaced and (pod.ran or not pod.deleting)]
+    found = [pod for pod in there if pod.ran]
     if not found:
         return []
     starts = [pod.ran_from or pod.started or until for pod in found]

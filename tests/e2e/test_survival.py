@@ -32,11 +32,6 @@ def end(stage: Stage, made: Object, state: str = "COMPLETED") -> None:
     stage.cluster.set_status(made, ended(*TORCH, state, stamp(-30), stamp()) or {})
 
 
-def wait_for_state(stage: Stage, name: str, state: str) -> None:
-    """However often it is repeated."""
-    stage.cloudvision.wait_for(lambda: stage.cloudvision.states(name)[-1:] == [state])
-
-
 RECORDS = "/apis/cloudvision.arista.io/v1/namespaces/cloudvision"
 
 
