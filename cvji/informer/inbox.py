@@ -11,7 +11,7 @@ from cvji.reports.records import Delivery, Record
 from cvji.reports.records import Listed as ListedRecord
 from cvji.reports.tasks import Event as StoreEvent
 
-QUEUE_BATCHES = 1000  # beyond this the watches are read no further: the API server holds the rest
+QUEUE_BATCHES = 1000  # when it is full, reflectors stop reading, and the API server keeps the rest
 
 
 class StandBy(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ class Attempted(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """End: well (code 0), with what waits delivered first; or at once, no longer the leader."""
+    """Exit: code 0 after pending deliveries are sent; any other code at once, since another process leads."""
 
     code: int
 

@@ -7,7 +7,7 @@ delivery. Its phases, and what each accepts:
     STANDBY      another process leads: watch events are applied, and nothing is decided
     TAKING_OVER  elected: the records are read, then everything is listed once more
     LEADING      decides, writes and sends
-    DRAINING     told to stop: takes nothing more in; waits until all is delivered and recorded, or time is up
+    DRAINING     asked to stop: no further input; waits until all is delivered and recorded, or time is up
 """
 
 import enum
@@ -41,7 +41,7 @@ from cvji.telemetry.metrics import Metrics, Moment, Watch
 
 log = logging.getLogger(__name__)
 
-BURST = 2000  # events taken in before jobs are judged, so that reports are not held up by a flood
+BURST = 2000  # events applied before jobs are judged, so that a flood of events does not delay reports
 DRAIN = 20.0  # seconds; Kubernetes gives 30 between SIGTERM and SIGKILL
 FLUSH = 5.0  # seconds of these that the last acknowledgements may take
 IDLE = 5.0  # seconds after which the loop turns even though nothing happens, to show that it is alive
@@ -85,8 +85,8 @@ class Loop:
         self._metrics = metrics
         self._keep, self._recover, self._check, self._release = keep, recover, check, release
         self._clock = clock
-        self._awaited: set[Resource] | None = None  # lists to come; None before discovery
-        self._listed: set[Resource] = set()  # what is followed
+        self._awaited: set[Resource] | None = None  # resources whose list is still to come; None before API discovery
+        self._listed: set[Resource] = set()  # resources whose list was applied
         self._round = 0  # of the lists that are awaited
         self._watching = False
         self._recovered = False  # all records of former leaders are read
@@ -99,7 +99,7 @@ class Loop:
     # --- life ---------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Work until told to stop. Returns the exit code: 1 if another is the leader now."""
+        """Work until asked to stop. Returns the exit code: 1 if another process leads now."""
         while self._code is None:
             try:
                 self._turn()
@@ -112,7 +112,7 @@ class Loop:
             if self._code == 0:
                 self._records.flush(FLUSH)
             self._records.close()
-        # With a request under way, the lease has to outlast it.
+        # Not while a request is under way: the Lease outlasts every request of its holder.
         self._release(self._code == 0 and self._deliver.settled())
         return self._code
 
@@ -209,7 +209,7 @@ class Loop:
         for event in events:
             try:
                 self._apply(event, now)
-            except Exception:  # as in the loop: what came along with it is not to be lost
+            except Exception:  # as in `run`: the other events of the batch are applied all the same
                 log.exception("internal error; going on")
                 self._metrics.errors.inc()
         self._note_synced()
@@ -239,7 +239,7 @@ class Loop:
             self._watches.start()
 
     def _list_again(self) -> None:
-        """What is listed after a takeover is at least what the predecessor reported. A watch may have been silent."""
+        """List everything again: a watch may have been silent, and the predecessor has seen more than this process."""
         self._recovered = True
         if self._watching:
             self._round = self._watches.relist()
@@ -248,7 +248,7 @@ class Loop:
             self._watch()
 
     def _lead(self, now: float) -> None:
-        """Report from now on, after what the records hold."""
+        """Begin to decide, from what the records hold and what was listed."""
         self._reporter.lead(now)
         self.phase = Phase.LEADING
         jobs, nodes = self._reporter.jobs_by_state(), self._reporter.book.nodes()
@@ -283,12 +283,12 @@ class Loop:
     # --- telemetry ----------------------------------------------------------------------------------
 
     def alive(self) -> str:
-        """What is wrong with the loop, for /healthz."""
+        """What is wrong with the loop, for /healthz; "" if nothing."""
         silence = time.monotonic() - self.turned
         return f"the loop has not turned for {silence:.0f} s" if silence > STUCK else ""
 
     def ready(self) -> str:
-        """What is not there yet, for /readyz."""
+        """What is still awaited, for /readyz; "" if nothing."""
         if self.synced:
             return ""
         if not self._watching:
@@ -325,5 +325,5 @@ def _announce(report: RunReport | NodeReport) -> None:
 
 
 def unreadable(found: Unreadable) -> None:
-    """Say that a record is passed over."""
-    log.error("%s; it is passed over", found.error)
+    """Log that a record is skipped."""
+    log.error("%s; it is skipped", found.error)

@@ -186,7 +186,7 @@ class Informer:
         wanted["", "Pod"] = Wanted(partial(_read_pod, registry, note), namespace)
         wanted["resource.k8s.io", "ResourceClaim"] = Wanted(partial(read_claim, note=note), namespace)
         if node_kind:
-            # Our own are believed from our own namespace alone: whoever may make them elsewhere is not discovery.
+            # Ours count from our own namespace only: who can create them elsewhere is not discovery.
             ours = settings.nodeconfig_mode is NodeConfigMode.DISCOVERY
             place = settings.state_namespace if ours else ""
             wanted[node_kind] = Wanted(partial(read_node_state, settings.node_interface_type), place)
@@ -200,7 +200,7 @@ class Informer:
         )
 
     def run(self) -> int:
-        """Work until told to stop. Returns the exit code: 1 if another is the leader now."""
+        """Work until asked to stop. Returns the exit code: 1 if another process leads now."""
         if self._elector is not None:
             elector = self._elector
             self._start(
@@ -216,19 +216,19 @@ class Informer:
         return self.loop.run()
 
     def stop(self) -> None:
-        """Deliver what waits, and end."""
+        """Send what is pending, then exit."""
         threading.Thread(target=self.inbox.put, args=(Stop(0),), daemon=True).start()
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
-        """Do this in a thread of its own. Without it the program would be deaf or dumb: if it breaks, end, to be
-        started again.
+        """Do `work` in a thread of its own. The program cannot do without it: if it fails, the process exits, and
+        Kubernetes starts it again.
         """
 
         def run() -> None:
             try:
                 work()
             except Exception:  # the outermost loop of this thread
-                log.exception("the %s thread broke; ending", name)
+                log.exception("the %s thread failed; exiting", name)
                 self._metrics.errors.inc()
                 self.inbox.put(Stop(1))
 
@@ -271,7 +271,7 @@ class Informer:
                 for page in _pages(self._store.relist()):
                     self.inbox.put(Checked(page))
             except ApiError as err:
-                log.warning("the records cannot be checked: %s; they are at the next resync", err)
+                log.warning("the records cannot be checked: %s; they will be at the next resync", err)
 
     # --- delivery -----------------------------------------------------------------------------------
 
@@ -354,9 +354,9 @@ def run(settings: Settings) -> int:
 
     def stop(signum: int, _: object) -> None:
         if stopping.is_set():
-            os._exit(1)  # asked twice: at once
+            os._exit(1)  # the second signal: exit at once
         stopping.set()
-        log.info("%s: delivering what waits", signal.Signals(signum).name)
+        log.info("%s: sending pending reports, then exiting", signal.Signals(signum).name)
         informer.stop()
 
     signal.signal(signal.SIGTERM, stop)
@@ -368,6 +368,6 @@ def run(settings: Settings) -> int:
 
 
 def _permit(elector: Elector) -> float:
-    """A leader's requests must be over before its lease is: until then it may begin one."""
+    """For how many seconds a request that starts now may last: it must end before the Lease does. 0: none may start."""
     left = elector.valid_for()
     return left + (LEASE_DURATION - RENEW_DEADLINE - 1.0) if left > 0 else 0.0

@@ -35,7 +35,7 @@ def multus_macs(annotation: str | None, note: Note = None) -> tuple[tuple[str, .
     """The MACs of a pod's secondary attachments, and what is wrong with the annotation ("" if nothing).
 
     The cluster network's own entry (`default`, or eth0) is not an attachment to the switch fabric. An object in place
-    of the list is a list of one, and an entry whose mac is plainly none is passed over.
+    of the list is a list of one, and an entry whose mac is plainly none is skipped.
     """
     if not annotation:
         return (), ""

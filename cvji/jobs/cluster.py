@@ -22,7 +22,7 @@ ObjectEvent = Applied | Deleted | NodeNics
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something in an object that cannot be understood; said once as long as it stays the same."""
+    """Something in an object that cannot be understood; logged once while it stays the same."""
 
     object: str
     message: str
@@ -43,7 +43,7 @@ class Group:
         self.held_changes = 0  # grows with every change of what counts: what pods hold that run or have succeeded
         self.succeeded = 0  # grows with every pod that succeeds, and every such pod that goes
         self.newest = 0  # creation time of the newest pod that was ever seen to have started
-        self.started = 0  # the earliest start of a pod of the run that held something, gone ones as well; 0 for none
+        self.started = 0  # the earliest start of a pod of the run, of pods that are gone as well; 0 for none
         self.finished = 0  # the latest finish of a pod's containers, of pods that are gone as well
         self.left: dict[bytes | str, int] = {}  # what gone pods that succeeded held, and when they were created
 
@@ -58,7 +58,7 @@ class Group:
 class View(msgspec.Struct):
     """One job as it stands. `job` is its object, None if there is none. `group` counts its pods.
 
-    `last` is the object's last state where it was deleted and nobody has judged that yet. `independent` says that no
+    `last` is the object's last state where it was deleted and that has not been judged yet. `independent` says that no
     job above it counts in its place. `end` is what the object, or the jobs below it, say of its end.
     """
 
@@ -121,7 +121,7 @@ class Cluster:
         uid = job.uid
         if self._owners.get(uid) is None:
             return
-        self._owners.put(job)  # the deletion may carry news of its own, such as its end
+        self._owners.put(job)  # the deleted object may differ from the last one seen: its end, for example
         self._touched.update(dict.fromkeys([uid, self._owners.root(uid)]))
         self._owners.remove(uid)
         self._departed[uid] = job
@@ -172,7 +172,7 @@ class Cluster:
         if old is None:
             return
         if gone.owner == old.owner and gone != old:
-            self._put_pod(gone)  # the deletion may carry news of its own, such as its success
+            self._put_pod(gone)  # the deleted object may differ from the last one seen: its success, for example
         pod = self._pods[gone.uid]
         group, held = self._group_of(pod), self._sources.holds(pod)
         self._count(group, pod, held, -1)
@@ -230,7 +230,7 @@ class Cluster:
 
     def _group(self, uid: str) -> Group:
         if not uid:
-            return Group()  # of nobody: not kept
+            return Group()  # no job is above it: not kept
         group = self._groups.get(uid)
         if group is None:
             group = self._groups[uid] = Group()
@@ -246,7 +246,7 @@ class Cluster:
         if one < 0 or pod.stage is Stage.PENDING or pod.uid in self._over:
             return
         group.newest = max(group.newest, pod.created)
-        if pod.started and (not group.started or pod.started < group.started) and pod.ran and held:
+        if pod.started and (not group.started or pod.started < group.started) and pod.ran:
             group.started = pod.started
         if pod.finished and pod.finished > group.finished:
             group.finished = pod.finished
@@ -350,14 +350,14 @@ class Cluster:
     def end_run(self, uid: str, newest: float = math.inf) -> None:
         """A run of the job is over: its pods belong to it, those that were created by `newest`."""
         for pod in self._all_pods(uid):
-            began = pod.stage is not Stage.PENDING and (pod.stage is not Stage.RUNNING or self._sources.holds(pod))
-            if began and pod.created <= newest:
+            # One that runs, and whose NICs are not known yet, is of the next run; unless it is on its way out.
+            waits = pod.stage is Stage.RUNNING and not pod.deleting and not self._sources.holds(pod)
+            if pod.stage is not Stage.PENDING and not waits and pod.created <= newest:
                 self._over.add(pod.uid)
         if group := self._groups.get(uid):
             group.left = {held: created for held, created in group.left.items() if created > newest}
             pods = self.new_pods(uid)
-            starts = (pod.started for pod in pods if pod.started and pod.ran and self._sources.holds(pod))
-            group.started = min(starts, default=0)
+            group.started = min((pod.started for pod in pods if pod.started and pod.ran), default=0)
             group.finished = max((pod.finished for pod in pods if pod.finished), default=0)
 
     def depart(self, uid: str) -> None:
@@ -382,7 +382,7 @@ class Cluster:
         return touched
 
     def open(self, uid: str) -> Iterable[str]:
-        """The job was closed, and has not ended after all. Returns the uids touched."""
+        """The job was closed, and runs again. Returns the uids touched."""
         if not self._owners.is_closed(uid):
             return ()
         self._regroup(uid, lambda: self._owners.open(uid))

@@ -256,7 +256,7 @@ class GenericState(Wire):
 
 
 class GenericStatus(Wire):
-    """Kinds whose status is known only by habit: conditions, else a phase or state."""
+    """Kinds whose status is known only by convention: conditions, else a phase or state."""
 
     conditions: list[Condition] | None = None
     phase: Short | None = None
@@ -298,7 +298,7 @@ BUILT_IN: tuple[Kind, ...] = (
     # WorkflowTemplate and CronWorkflow own Workflows and are templates, not jobs: not in the table,
     # so that the climb stops below them.
     Kind("argoproj.io", "Workflow", "workflows", WORKFLOW),
-    # No public object of run.ai's carries a status: read by habit, ended by its children.
+    # No public object of run.ai's carries a status: read by convention, ended when their children have.
     Kind("run.ai", "RunaiJob", "runaijobs", GENERIC, ends_with_children=True),
     Kind("run.ai", "TrainingWorkload", "trainingworkloads", GENERIC, ends_with_children=True),
     Kind("run.ai", "InferenceWorkload", "inferenceworkloads", GENERIC, ends_with_children=True),

@@ -1,4 +1,4 @@
-"""Which NICs a pod holds, by design section 2.3: each source of that knowledge is one class.
+"""Which NICs a pod holds, by docs/design.md#nics-of-a-pod: each source of that knowledge is one class.
 
 A new source is a class with the methods of `Source`, and its name in `Sources`. Knows no job, no run and no time.
 """
@@ -163,7 +163,7 @@ class Inventory:
 class Claims:
     """DRA: the MACs stand in the status of the ResourceClaims that the pod uses.
 
-    A claim is given back when its pod is done, and that may be seen before the pod's own end. So a claim that is
+    A claim is released when its pod is done, and that may be seen before the pod's own end. So a claim that is
     deleted, emptied or reserved for others takes nothing from a pod: the pod keeps what it had until it is gone.
     """
 
@@ -173,7 +173,7 @@ class Claims:
         self._claims: dict[tuple[str, str], Claim] = {}
         self._pods_naming: dict[tuple[str, str], dict[str, None]] = {}  # by claim
         self._claims_of: dict[tuple[str, str], dict[tuple[str, str], None]] = {}  # by user, see _users
-        self._kept: dict[str, dict[tuple[str, str], bytes]] = {}  # by pod: of claims that were given back
+        self._kept: dict[str, dict[tuple[str, str], bytes]] = {}  # by pod: of claims that were released
 
     def put(self, pod: Pod) -> None:
         """See Source."""

@@ -35,7 +35,7 @@ class Owners:
         self._jobs: dict[str, Job] = {}
         self._deleted: dict[str, Job] = {}  # whose pods or child jobs are not gone yet
         self._children: dict[str, dict[str, None]] = {}  # owner uid -> uids of jobs
-        self._pods_of: dict[str, dict[str, None]] = {}  # owner uid -> uids of pods, in order of first sight
+        self._pods_of: dict[str, dict[str, None]] = {}  # owner uid -> uids of pods, first seen first
         self._closed: set[str] = set()  # jobs that ended a while ago: what still runs below them is not theirs
 
     def get(self, uid: str) -> Job | None:
@@ -51,7 +51,7 @@ class Owners:
     # --- what is known ------------------------------------------------------------------------------
 
     def put(self, job: Job) -> None:
-        """A job object was made or changed. One that would close a circle of owners counts as nobody's."""
+        """A job object was made or changed. One that would close a cycle of owners counts as having no owner."""
         if job.owner and self._is_above(job.uid, job.owner):
             job = msgspec.structs.replace(job, owner=None)
         old = self._jobs.get(job.uid) or self._deleted.pop(job.uid, None)
@@ -105,7 +105,7 @@ class Owners:
         self._closed.add(uid)
 
     def open(self, uid: str) -> None:
-        """The job has not ended after all."""
+        """The job runs again."""
         self._closed.discard(uid)
 
     def is_closed(self, uid: str) -> bool:
@@ -154,7 +154,7 @@ class Owners:
         return list(found)
 
     def pods_of(self, owner: str) -> Iterator[Pod]:
-        """The pods directly owned by `owner`, in order of first sight."""
+        """The pods directly owned by `owner`, in the order in which they were first seen."""
         return (self._pods[uid] for uid in self._pods_of.get(owner, ()))
 
     def has_dependents(self, uid: str) -> bool:

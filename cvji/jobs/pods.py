@@ -1,4 +1,4 @@
-"""Pods, understood: what the rules about jobs need of a pod, in as little memory as can be.
+"""Pods, understood: what the rules about jobs need of a pod, in as little memory as possible.
 
 Turns wire objects into the records that the cluster's index keeps. Knows no job and no time.
 """
@@ -26,7 +26,7 @@ class Stage(enum.Enum):
     RELEASED = enum.auto()  # it exited with 0 because it was deleted: the kubelet writes Succeeded all the same
 
 
-# Unknown: the node is lost, and what ran on it may run on.
+# Unknown: the node is lost, and what ran on it may still run.
 _STAGES = {
     "Running": Stage.RUNNING,
     "Unknown": Stage.RUNNING,

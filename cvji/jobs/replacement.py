@@ -1,4 +1,4 @@
-"""Which lost pods of a job have been made good by another pod, and which are missing.
+"""Which lost pods of a job were replaced by another pod, and which are missing.
 
 By the API server's order alone: creationTimestamp is its clock, startedAt and finishedAt are the nodes'.
 """

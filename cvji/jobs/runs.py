@@ -1,4 +1,4 @@
-"""The runs of one job, by design section 2.4: an explicit state machine.
+"""The runs of one job, by docs/design.md#runs: an explicit state machine.
 
 A run is one closed interval in which a job holds something. A job has one run or several, one after another; each is
 an entry of its own in CloudVision, and is never opened again.
@@ -11,7 +11,7 @@ an entry of its own in CloudVision, and is never opened again.
     any state --the object says that it ended, or is gone--> ENDED, reported if the run was, or if it should have been
     UNSEEN: the run was reported by a predecessor, and its job's object has not been seen yet
 
-    rule of 2.4, and where it is tested in tests/unit/test_runs.py
+    rule, and where it is tested in tests/unit/test_runs.py
     begins; reported once steady       test_a_job_is_reported_once_it_has_been_steady
     or START_MAX_WAIT after it began   test_a_pending_pod_delays_the_report_for_a_minute
     its start time                     test_stopped_and_resumed_is_two_closed_runs_each_with_its_own_nics
@@ -101,7 +101,7 @@ class Runs:
         self.over = -math.inf  # the last judgement ended a run: pods created by then belong to it
         self._pending: frozenset[str] = frozenset()  # pods that had not run when the job had ended, unreported
         self._newest = 0  # creation time of the newest pod that ran in earlier runs
-        self._not_before = 0  # what is now the job's belonged to another until then
+        self._not_before = 0  # what the job holds belonged to another job until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
         self._missed_newest = 0  # what `_newest` will be, should the job go on after an end that was not reported
         self._let_go = int(now)  # when it let the last NIC go
@@ -146,7 +146,7 @@ class Runs:
             return self._gone(view, pods, now, owner_expected=owner_expected)
         if view.end is not None:
             return self._end(view, view.job, view.end, pods, now)
-        if self.state in (State.ENDED, State.MISSED):  # a stop that was no end: `argo retry`, say
+        if self.state in (State.ENDED, State.MISSED):  # the job runs again: `argo retry`, for example
             if self.state is State.MISSED:
                 self._newest = max(self._newest, self._missed_newest)
                 self.over = self._missed_newest
@@ -293,7 +293,7 @@ class Runs:
             end = End(JobState.CANCELLED, self._let_go)
         report = None
         missed = last is not None and view.independent and self.state is not State.ENDED and not owner_expected
-        if missed and self.reported is not None:  # what a stalled watch shows late of the run before is no other run
+        if missed and self.reported is not None:  # a stalled watch may show its pods late
             missed = any(pod.created > (self.reported.end or 0) for pod in pods.new_pods(view.uid))
         if self.in_progress is not None or missed:
             report = self._finish(view, last, end, pods, now)

@@ -117,7 +117,7 @@ class Tracker:
         """Judge every job that something happened to or whose time has come.
 
         One by one, as decisions are taken: should one job break this, what is decided about others is not lost, and
-        the next call goes on behind it.
+        the next call continues after it.
         """
         if now < self._advanced_to:  # the clock was set back: nothing may wait for a time that is hours away
             self._dirty.update(dict.fromkeys(uid for _, uid in self._deadlines))

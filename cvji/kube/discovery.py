@@ -1,4 +1,4 @@
-"""Which of the wanted kinds are served, in which version, under which plural: API discovery, no guesses."""
+"""Which of the wanted kinds are served, in which version, under which plural: by API discovery, never by guessing."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -20,7 +20,7 @@ PODS = Resource("", "v1", "Pod", "pods")
 class Served(msgspec.Struct, frozen=True):
     """What a cluster serves of the kinds (group, kind) that were asked for.
 
-    `unclear` are those whose group could not say: an aggregated API that is down, a CRD in the making.
+    `unclear` are those whose group could not say: an aggregated API that is down, a CRD that is not established yet.
     """
 
     found: dict[tuple[str, str], Resource]

@@ -1,4 +1,4 @@
-"""Leader election on a Lease, by client-go's rules: who holds it sends, everybody else waits.
+"""Leader election on a Lease, by client-go's rules: its holder leads, everybody else waits.
 
 Another's clock is never trusted: a lease has expired when it has not changed for its own duration, as this
 process measures it. Knows nothing of what leaders do.
@@ -55,7 +55,7 @@ _LEASE = msgspec.json.Decoder(_Lease)
 
 
 class Elector:
-    """Strives for a Lease and keeps it. `valid_for` may be asked by any thread."""
+    """Acquires a Lease and keeps it. `valid_for` may be called by any thread."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Elector:
         self._clock, self._wall, self._jitter = clock, wall, jitter
         self._seen: _Spec | None = None
         self._seen_at = 0.0
-        self._renewed: float | None = None  # when the request that last renewed it was begun
+        self._renewed: float | None = None  # when the request that last renewed it was started
         self._stop = threading.Event()
         self._trying = threading.Lock()  # so that a release is not followed by a renewal
 
@@ -109,7 +109,7 @@ class Elector:
                 return
 
     def stop(self, *, release: bool) -> None:
-        """Strive no more; with `release`, let a successor begin at once."""
+        """Stop; with `release`, let a successor acquire it at once."""
         self._stop.set()
         if not release:
             return

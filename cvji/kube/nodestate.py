@@ -1,6 +1,6 @@
 """One node's NodeInterfaceState in the cluster: read, and written with server-side apply only where it differs.
 
-Knows nothing of how the state came about.
+Does not know where the state comes from.
 """
 
 import msgspec
@@ -41,7 +41,7 @@ class NodeStateStore:
     """The object named after one node. For one thread."""
 
     def __init__(self, api: Api, namespace: str, node: str) -> None:
-        """Nothing is asked yet."""
+        """Sends no request yet."""
         self._api = api
         self._node = node
         self._namespace = namespace

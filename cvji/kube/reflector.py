@@ -80,7 +80,7 @@ class ExpiredError(Exception):
 class Reflector(Generic[T]):
     """Keeps up with one resource of the API server, in a thread of its own once `run`.
 
-    `emit` takes batches and may block: that holds back the reading, and so the API server. `known` is what an
+    `emit` takes batches and may block: then nothing more is read, and the API server waits. `known` is what an
     earlier reflector of the kind has emitted: what of it no longer exists comes out as deletions.
     """
 
@@ -127,8 +127,8 @@ class Reflector(Generic[T]):
     def run(self) -> None:
         """List and watch until stopped. Returns when the resource is no longer served (404)."""
         failures = 0
-        available = True  # neither forbidden nor failing, as far as the log has been told
-        lost = False  # as far as `emit` has been told
+        available = True  # neither forbidden nor failing, as last logged
+        lost = False  # as last emitted
         while not self._stop.is_set():
             began = self._clock()
             events = 0
@@ -146,7 +146,7 @@ class Reflector(Generic[T]):
                 failures = 0
                 self.state.restarts += 1
             except ExpiredError:
-                log.info("%s: resourceVersion too old, listing anew", self._resource)
+                log.info("%s: resourceVersion too old, listing again", self._resource)
                 self.state.restarts += 1
                 self._version = None
                 failures = 0 if events else failures + 1
@@ -183,7 +183,7 @@ class Reflector(Generic[T]):
     # --- list ---------------------------------------------------------------------------------------
 
     def _list(self) -> None:
-        """Read all pages, say what is new, changed and gone. Raises ApiError; then nothing is forgotten."""
+        """Read all pages; emit what is new, changed and gone. Raises ApiError; then nothing is forgotten."""
         self._version, self._doubted = None, False
         round_ = self._round()
         self._begin_list()
@@ -196,7 +196,7 @@ class Reflector(Generic[T]):
             try:
                 body = self._api.get(self._path, query)
             except ApiError as err:
-                if err.code == 410 and token:  # compacted between two pages: what was said stays true
+                if err.code == 410 and token:  # compacted between two pages: what was emitted stays valid
                     token = ""
                     limit = 0  # all at once, as client-go's pager does: pages may expire over and over
                     self._begin_list()
@@ -209,7 +209,7 @@ class Reflector(Generic[T]):
             if not token:
                 break
             if token == last:
-                raise ApiError(0, "the API server gives the same page of a list again and again")
+                raise ApiError(0, "the API server returns the same page of a list again and again")
         gone = [self._deleted(uid, None) for uid in [uid for uid, known in self._known.items() if not known.listed]]
         self._emit([event for event in gone if event is not None])
         self._emit([Listed(self._resource, round_)])
@@ -281,13 +281,13 @@ class Reflector(Generic[T]):
         if known is not None:
             known.listed = True
             if known.version == found.resource_version and found.resource_version:
-                return None  # a list says again what a watch has said
+                return None  # the list repeats what the watch has shown
         try:
             obj: T | None = self._read(raw)
         except _UNREADABLE as err:
             self.state.decode_failures += 1
             if known is None or not known.unreadable:
-                log.warning("%s %s is passed over: %s", self._resource, name_of(found), err)
+                log.warning("%s %s is skipped: %s", self._resource, name_of(found), err)
             # It exists: what was known of it stands until it can be read again or is deleted.
             self._known[uid] = Known(found.resource_version, known.object if known else None, True)
             return None
@@ -313,7 +313,7 @@ class Reflector(Generic[T]):
 
 
 def identity(raw: msgspec.Raw) -> Identity:
-    """Who an object is, as far as it says so; never raises."""
+    """Who an object is, as far as it can be read; never raises."""
     try:
         return _IDENTITY.decode(raw).metadata or Identity()
     except _UNREADABLE:

@@ -75,13 +75,13 @@ class Watches:
         return self._round
 
     def stop(self) -> None:
-        """Take no further changes in. Threads end with their current request."""
+        """Emit no further changes. Threads end with their current request."""
         self._stop.set()
 
     def _run(self) -> None:
         wait = RETRY_FIRST
         first = True
-        wrong = ""  # what the log was last told
+        wrong = ""  # the error that was last logged
         while not self._stop.is_set():
             try:
                 answer = served(self._api, self._wanted)
@@ -113,7 +113,7 @@ class Watches:
             self._stop.wait(self._rediscover * (0.75 + random.random() / 2))  # noqa: S311
 
     def _note_missing(self, found: Container[tuple[str, str]]) -> None:
-        """Say of each kind once, when it has not been served for long enough, that its objects are gone."""
+        """Report once of each kind that has not been served for long enough that its objects are gone."""
         now = self._clock()
         for key in self._wanted:
             if key in found:
@@ -129,7 +129,7 @@ class Watches:
         return thread is not None and thread.is_alive()
 
     def _reflect(self, key: tuple[str, str], resource: Resource) -> None:
-        """Run one reflector to its end: the resource is served no more, or its thread broke."""
+        """Run one reflector to its end: the resource is no longer served, or its thread failed."""
         wanted = self._wanted[key]
         known = self._known.setdefault(key, {})
         reflector = self._reflectors[key] = Reflector(
@@ -146,8 +146,8 @@ class Watches:
         log.debug("%s: watching", resource)
         try:
             reflector.run()
-        except Exception:  # the outermost loop of this thread: the kind is watched anew at the next discovery
-            log.exception("%s: the watch broke", resource)
-            for item in known.values():  # what of it has been passed on is not known: it is said again
+        except Exception:  # the outermost loop of this thread: the kind is watched again at the next API discovery
+            log.exception("%s: the watch failed", resource)
+            for item in known.values():  # which of them were emitted is not known: they are emitted again
                 item.version = ""
             self._on_crash(str(resource))

@@ -37,7 +37,7 @@ class NodeState(msgspec.Struct, frozen=True):
     """A node state, understood. `fabric` are the MACs that a pod on the host's network holds: a bond's may be there
     twice, of the bond and of a port (Inventory.fabric gives each once).
 
-    `none` says that the node has NICs, and none of the chosen type: that is knowledge, and no NICs at all is none.
+    `none`: the node has NICs, but none of the chosen type. (No NICs at all means that the scan failed or is not done.)
     `functions` and `fabric_functions` say of each NIC and each MAC which PCI function or bond it is ("" if not known),
     and `written` when the state was last changed: of two states of one node the newer one is right about a function.
     """
@@ -142,11 +142,11 @@ def fingerprint(nics: tuple[Nic, ...]) -> bytes:
 
 
 class Inventory:
-    """What every node has, and what has been said of it. Level-triggered, as the tracker is."""
+    """What every node has, and what was reported of it. Level-triggered, as the tracker is."""
 
     def __init__(self) -> None:
         self._states: dict[str, dict[str, NodeState]] = {}  # node -> uid -> state: namespaces may have one each
-        self._told: dict[str, bytes] = {}  # node -> fingerprint
+        self._reported: dict[str, bytes] = {}  # node -> fingerprint
         self._dirty: dict[str, None] = {}
         self._warned: dict[str, set[frozenset[str]]] = {}  # node -> uids of the two states
         self._complete = False  # a node without a state is gone, and not just yet to be listed
@@ -171,34 +171,36 @@ class Inventory:
             self._warned[state.node] = {pair for pair in warned if state.uid not in pair}
         self._dirty[state.node] = None
 
-    def restore(self, told: Mapping[str, bytes]) -> None:
-        """Go on from what was told before a restart."""
-        self._told.update(told)
-        self._dirty.update(dict.fromkeys([*self._states, *told]))
+    def restore(self, reported: Mapping[str, bytes]) -> None:
+        """Continue from what was reported before a restart."""
+        self._reported.update(reported)
+        self._dirty.update(dict.fromkeys([*self._states, *reported]))
 
     def listed(self) -> None:
         """Every node state that exists has been applied."""
         self._complete = True
-        self._dirty.update(dict.fromkeys(self._told))
+        self._dirty.update(dict.fromkeys(self._reported))
 
     def advance(self) -> list[NodeReport]:
         """What CloudVision is to hold from now on, of nodes where that is something else than before.
 
-        A state without a single NIC is one in the making or of a failed scan, and says nothing; nor do VFs whose MACs
-        are out of sight.
+        A state without any NIC is of a scan that failed or is not done, and changes nothing; nor do VFs whose MACs are
+        not visible.
         """
         dirty, self._dirty = self._dirty, {}
         reports = []
         for node in dirty:
             if node not in self._states:
-                if self._complete and self._told.pop(node, None) is not None:
+                if self._complete and self._reported.pop(node, None) is not None:
                     reports.append(NodeReport(node, ()))
                 continue
             report = self.current(node)
-            if report.nics and self._told.get(node) != (mark := fingerprint(report.nics)):
-                self._told[node] = mark
+            if report.nics and self._reported.get(node) != (mark := fingerprint(report.nics)):
+                self._reported[node] = mark
                 reports.append(report)
-            elif all(state.none for state in self._states[node].values()) and self._told.pop(node, None) is not None:
+            elif (
+                all(state.none for state in self._states[node].values()) and self._reported.pop(node, None) is not None
+            ):
                 reports.append(report)
         return reports
 

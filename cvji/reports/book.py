@@ -171,7 +171,7 @@ class Book:
         )
 
     def written(self, key: Key, revision: int, now: float) -> None:
-        """The record of a revision is in the cluster; or cannot be, and its report is not to wait for that."""
+        """The record of a revision is in the cluster; or cannot be written, and its report does not wait for that."""
         entry = self._entries.get(key)
         if entry is None or revision <= entry.written:
             return
@@ -235,7 +235,7 @@ class Book:
     # --- successors ---------------------------------------------------------------------------------
 
     def restore(self, listed: Listed, now: float) -> None:
-        """Go on from a record that a predecessor left. What it had not delivered, or for another location, is sent."""
+        """Continue from a record that a predecessor left. What was not delivered, or to another location, is sent."""
         key, report = listed.record.key, listed.record.report
         entry = self._add(_Entry(key, Newest(0, report), 0, 0, 0 if listed.delivered else -1))
         if listed.location != self._location:
@@ -248,7 +248,7 @@ class Book:
             self._retire(entry, now)
 
     def recheck(self, listed: Listed) -> None:
-        """A record as it was listed just now: one that somebody edited is written again, a stranger's is deleted."""
+        """A record as it was listed just now: an edited one is written again, one that is not ours is deleted."""
         key = listed.record.key
         if key not in self._entries:
             if all(key != old for _, old in self._history):
@@ -259,7 +259,7 @@ class Book:
     def rewrite(self, key: Key) -> None:
         """Somebody has deleted or edited the record."""
         entry = self._entries.get(key)
-        if entry is not None and entry.newest.report is not None:  # else nobody has it any more
+        if entry is not None and entry.newest.report is not None:  # else its content is lost, here and in the cluster
             entry.newest = Newest(entry.newest.revision + 1, entry.newest.report)
             self._write(entry)
 
@@ -292,7 +292,7 @@ class Book:
             entry.newest = Newest(revision, None)
 
     def _repeat(self, now: float) -> None:
-        """Say again what CloudVision holds, all of it once per round, evenly spread, and check the records."""
+        """Resync: report all that CloudVision holds again, once per round, evenly spread, and check the records."""
         if not self._repeat_at or not now - self._resync <= self._repeat_at <= now + self._resync:
             self._repeat_at = now + self._resync  # the first time, or the clock was set
             self._round.clear()

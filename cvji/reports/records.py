@@ -60,7 +60,7 @@ class Reason(enum.Enum):
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """What is known of a report's delivery, learnt `at` (seconds since the epoch). `message` is CloudVision's."""
+    """What is known of a report's delivery, since `at` (seconds since the epoch). `message` is CloudVision's."""
 
     reason: Reason
     at: int

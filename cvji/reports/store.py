@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0  # seconds for one write
 PAGE = 500  # objects in one answer to a list
-RELISTS = 3  # how often a list is begun again whose next page has expired
+RELISTS = 3  # how often a list is started again whose next page has expired
 # etcd takes 1.5 MiB and its client 2 MiB; the API server passes their words on with code 500 (and 413 from 3 MiB on).
 _TOO_LARGE = ("request is too large", "larger than max", "Request entity too large")
 _BUSY = {0, 401, 408, 429, 502, 503, 504}
@@ -63,7 +63,7 @@ class Store:
     ) -> None:
         """`emit` is given what came of each write, by any thread and with no lock held.
 
-        `permit` says for how many seconds a request begun now may last; 0: this process may not write (its Lease has
+        `permit` says for how many seconds a request started now may last; 0: this process may not write (its Lease has
         run out).
         """
         self._api = api
@@ -201,7 +201,7 @@ class Store:
         self._report(events)
 
     def _pages(self, kind: KindName) -> Iterator[msgspec.Raw]:
-        """Each object; some of them twice, if a page has expired and the list is begun again."""
+        """Each object; some of them twice, if a page has expired and the list is started again."""
         begun, token = 0, ""
         while True:
             query: dict[str, str | int] = {"limit": PAGE}
@@ -242,7 +242,7 @@ class Store:
                 now = self._clock()
                 permitted = self._permit() > 0
                 if permitted and (task := self._queue.take(now)) is not None:
-                    self._changed.notify()  # another one sees to what is due next
+                    self._changed.notify()  # another thread takes what is due next
                     return task
                 wake = self._queue.wake_at()
                 wait = None if wake is None else max(wake - now, 0.01)

@@ -36,7 +36,7 @@ STARVING = 5.0
 # Retries start fast, since most failures are short, and end slow enough not to hinder a recovery.
 BACKOFF_FIRST = 0.2
 BACKOFF_MAX = 30.0
-# People cure these: a CRD installed, a permission granted, a schema upgraded.
+# Somebody has to fix these: install a CRD, grant a permission, upgrade a schema.
 CLOSED_WAIT = 60.0
 REFUSED_FIRST = 60.0
 REFUSED_MAX = 3600.0
@@ -51,7 +51,7 @@ class _Pending(msgspec.Struct, eq=False):
     forget: bool = False
     task: Task | None = None
     uncertain: bool = False
-    announced: int = -1  # the revision last said not to be remembered
+    announced: int = -1  # the revision that was last announced as not recorded
     failures: int = 0
     due: float = 0.0
     serial: int = 0  # of its valid place in a lane; 0 for none
@@ -137,14 +137,14 @@ class WriteQueue:
         return []
 
     def hurry(self, now: float) -> None:
-        """The process is about to end: what lags goes now."""
+        """The process is about to exit: write at once what would have lagged."""
         self._lag = 0.0
         for key, pending in self._pending.items():
             if not pending.failures:
                 self._schedule(key, now)
 
     def settled(self) -> bool:
-        """Whether nothing is left that could be written without somebody's help."""
+        """Whether nothing is left that could be written without somebody fixing something."""
         return self._lost or not any(
             pending.task or not (pending.failures or self._lanes[key[0], pending.urgent].closed)
             for key, pending in self._pending.items()
@@ -168,11 +168,11 @@ class WriteQueue:
         self._held.clear()
 
     def begin_listing(self) -> None:
-        """What is touched from now on is known better than a list that begins now can tell."""
+        """A list begins: what is written from now on is newer than what the list shows."""
         self._recent = set(self._pending)
 
     def found(self, listed: Listed) -> Listed | None:
-        """Go by an object that was listed. None if it is known better."""
+        """Take over what a listed object shows. None if something newer is known."""
         key, stored = listed.record.key, listed.stored
         if self._recent is None or key in self._recent:
             return None
@@ -192,7 +192,7 @@ class WriteQueue:
         return [Changed(key) for key in gone]
 
     def close(self, kind: KindName, now: float) -> list[Event]:
-        """The CRD, the namespace or the permission is missing: ask again now and then."""
+        """The CRD, the namespace or the permission is missing: retry at long intervals."""
         return [event for urgent in (True, False) for event in self._close(kind, urgent, now)]
 
     def _close(self, kind: KindName, urgent: bool, now: float) -> list[Event]:

@@ -104,8 +104,8 @@ def read_dumps(links: list[bytes], addresses: list[bytes]) -> Links:
         found = dict(_attributes(message, _ADDRESS.size))
         # Of a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL is ours wherever it is given.
         address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
-        told = scope in (_RT_SCOPE_UNIVERSE, _RT_SCOPE_SITE) if family == socket.AF_INET6 else True
-        if told and index in names and len(address) == {socket.AF_INET: 4, socket.AF_INET6: 16}.get(family):
+        useful = scope in (_RT_SCOPE_UNIVERSE, _RT_SCOPE_SITE) if family == socket.AF_INET6 else True
+        if useful and index in names and len(address) == {socket.AF_INET: 4, socket.AF_INET6: 16}.get(family):
             ips.setdefault(names[index], set()).add(address)
     shown = {name: tuple(_text(raw) for raw in sorted(found, key=lambda r: (len(r), r))) for name, found in ips.items()}
     return Links(shown, vf_macs, frozenset(names.values()), kinds, permanent)

@@ -1,6 +1,6 @@
 """What is known of each NIC, from three sources: seen here, in its PF's own list, or remembered.
 
-Pure. A NIC given to a pod takes its name, addresses and perhaps its RDMA device out of sight; what it was is kept by
+Pure. A NIC given to a pod takes its name, addresses and perhaps its RDMA device away from the host; they are kept by
 its device and port until the device itself is gone. What could not be read does not overwrite what was known.
 """
 
@@ -17,7 +17,7 @@ _Nic = TypeVar("_Nic", Interface, VirtualFunction)
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
-    """A NIC as it last was in sight; `port` is None where only one was ever seen on its device, or none was read."""
+    """A NIC as it was last seen; `port` is None where only one was ever seen on its device, or none was read."""
 
     name: str = ""
     mac: str = ""
@@ -76,7 +76,7 @@ def _ports(lines: list[_Nic], memory: Memory, seen: set[str]) -> list[tuple[_Nic
     past = list(memory.nics.get(lines[0].device_path, ()))
     if not past:
         return [(line, Remembered()) for line in lines]
-    if not lines[0].name:  # nothing is in sight: the one line stands for all of them
+    if not lines[0].name:  # no netdev is visible: the one line stands for all of them
         first = msgspec.structs.replace(lines[0], port=past[0].port)
         return [(first, past[0])] + [(_beside(first, port, away=first.away), port) for port in past[1:]]
     matched: dict[int, Remembered] = {}
@@ -104,7 +104,7 @@ def _same_mac(nic: Interface | VirtualFunction, port: Remembered) -> bool:
 
 
 def _beside(nic: _Nic, port: Remembered, *, away: bool) -> _Nic:
-    """A port of the same device as `nic` that is out of sight."""
+    """A port of the same device as `nic` that is not visible."""
     blank = msgspec.structs.replace(
         nic, name="", port=port.port, mac="", unset=False, permanent_mac="", bond="", oper_state="", away=away
     )

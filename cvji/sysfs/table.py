@@ -100,5 +100,5 @@ def _from(sources: Sources) -> str:
 
 
 def _mac(mac: str) -> str:
-    """An InfiniBand address has 20 bytes; its last 3 tell it from its neighbours."""
+    """An InfiniBand address has 20 bytes; its last 3 distinguish it from others."""
     return mac if len(mac) <= 17 else f"{mac[:5]}...{mac[-8:]}"

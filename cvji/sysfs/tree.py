@@ -109,7 +109,7 @@ Members = Mapping[str, Mapping[str, str]]
 def members(tree: Tree, kind: str) -> tuple[Members, Mapping[str, str]]:
     """Members of class/KIND, name to folder: by the device they belong to, and the virtual ones, which have none.
 
-    The link that each member is says all of it: .../DEVICE/KIND/NAME.
+    Each member is a link, and its target has all of it: .../DEVICE/KIND/NAME.
     """
     found: dict[str, dict[str, str]] = {}
     virtual: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics over HTTP, in a thread of its own. Says what it is told; decides nothing."""
+"""/healthz, /readyz and /metrics over HTTP, in a thread of its own. Shows what its checks return; decides nothing."""
 
 import socket
 import threading
@@ -55,7 +55,7 @@ def serve(address: str, registry: CollectorRegistry, alive: Check, ready: Check)
             self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
-            """Probes are no news."""
+            """Probes are not logged."""
 
     try:
         host, port = listening(address)

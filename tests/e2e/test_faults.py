@@ -293,7 +293,7 @@ def test_sigterm_delivers_what_waits(simulated: Stage) -> None:
         start(simulated, f"j{number}")
     program.wait_for(lambda: program.log.count("is RUNNING") == 20)
     program.process.terminate()
-    program.wait_for_log("delivering what waits")
+    program.wait_for_log("sending pending reports")
     simulated.cloudvision.resume()
     assert program.process.wait(25) == 0
     assert len(simulated.cloudvision.jobs) == 20

@@ -1,4 +1,4 @@
-"""CloudVision's computejob/v1 API: it takes what section 2.1 of the design has and not a field more, and does with
+"""CloudVision's computejob/v1 API: it takes what docs/design.md#what-is-sent has and not a field more, and does with
 it what CloudVision does (tests/simulator/resources.py).
 """
 

@@ -129,7 +129,7 @@ def running(group: str, kind: str, start: str) -> Object:
     return {}
 
 
-# How each kind of job says that it ended well, badly or was stopped: design 2.2.
+# How each kind of job says that it ended well, badly or was stopped: docs/design.md#job-kinds.
 SUCCESS = {"kubeflow.org": "Succeeded", "trainer.kubeflow.org": "Complete", "jobset.x-k8s.io": "Completed"}
 
 

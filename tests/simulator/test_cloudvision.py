@@ -1,4 +1,4 @@
-"""The simulated CloudVision takes what the contract has (design 2.1) and behaves as the real one, rule by rule."""
+"""The simulated CloudVision takes what the contract has (docs/design.md#what-is-sent) and acts as the real one."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Bonds and teams (design 2.5): members with their own address, the bond as an entry of its own."""
+"""Bonds and teams (docs/design.md#nodes): members with their own address, the bond as an entry of its own."""
 
 from pathlib import Path
 

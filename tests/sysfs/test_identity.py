@@ -1,4 +1,4 @@
-"""Which NIC it is: its device and port, not its PCI address alone (design 2.5)."""
+"""Which NIC it is: its device and port, not its PCI address alone (docs/design.md#nodes)."""
 
 from pathlib import Path
 

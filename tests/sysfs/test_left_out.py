@@ -1,4 +1,4 @@
-"""Netdevs behind which no switch port is (design 2.5), and what `-o wide` says of them."""
+"""Netdevs behind which no switch port is (docs/design.md#nodes), and what `-o wide` says of them."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ INFINITY = float("inf")
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """The delays of design 2.4 in seconds, and the tolerances that the judge grants."""
+    """The delays of docs/design.md#runs in seconds, and the tolerances that the judge grants."""
 
     stability: float = 5.0  # STABILITY_DELAY
     wait: float = 60.0  # START_MAX_WAIT

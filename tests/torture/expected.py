@@ -1,4 +1,4 @@
-"""A second reading of design 2.4, from facts alone: which runs CloudVision must show, must not, or may; and how.
+"""A second reading of docs/design.md#runs, from facts alone: which runs CloudVision must, may or must not show.
 
 `Expected` answers for one job. A candidate for a run is a span of fragments i..j: the job held something in each of
 them, and between them nothing. What the text leaves open, and what faults hide, is said in `judge.py`.
@@ -53,7 +53,7 @@ class Shows(msgspec.Struct, frozen=True):
 
 
 class Expected:
-    """One job's runs by design 2.4."""
+    """One job's runs by docs/design.md#runs."""
 
     def __init__(self, subject: Subject, evidence: Evidence, rules: Rules) -> None:
         self.subject, self.evidence, self.rules = subject, evidence, rules

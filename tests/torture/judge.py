@@ -1,4 +1,4 @@
-"""The judge: what CloudVision holds, and held, against a second reading of design 2.4 from the cluster's log alone.
+"""The judge: what CloudVision holds, and held, against a second reading of docs/design.md#runs, from the cluster's log.
 
 It shares no code with the program. `truth.py` has the facts, `expected.py` the rules; here what CloudVision shows is
 laid beside them. Each job's runs, in the order of their ids, are matched with the times in which it held something,
@@ -14,7 +14,7 @@ passes until CloudVision shows a decision. Of what faults hide, each right readi
   list) and lived for `recorded` seconds. Otherwise every cause until it held something again is right.
 - NICs of succeeded pods that are gone must be told if one leader saw both, and lived; otherwise they may.
 
-Where design 2.4 is silent, this is how it is read:
+Where docs/design.md#runs is silent, this is how it is read:
 
 1. Holding is of running pods: a job whose pods have all succeeded holds nothing. It is CANCELLED after
    START_MAX_WAIT if its object does not say how it ended; a cause that comes within `lag` of that moment may win.

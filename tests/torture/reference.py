@@ -1,4 +1,4 @@
-"""The simplest program that does what design 2.4 says: it shows that the judge accepts a right one.
+"""The simplest program that does what docs/design.md#runs says: it shows that the judge accepts a right one.
 
 It looks at every job at every step, keeps all it knows in plain dicts, and is driven as the program is. It reads the
 histories' own structs. A fault found in it by the judge is a fault of one of the two: there is nothing else here.

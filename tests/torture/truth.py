@@ -1,4 +1,4 @@
-"""From the log of a cluster to what each job held, when: the facts that the judge's reading of design 2.4 starts from.
+"""From the log of a cluster to what each job held, when: what the judge's reading of docs/design.md#runs is made from.
 
 No rule of reporting is in here: only which pods ran, which NICs each of them had, and which job it belonged to.
 """

@@ -1,4 +1,4 @@
-"""Which MACs an annotation or a claim gives (design 2.3), whatever it holds."""
+"""Which MACs an annotation or a claim gives (docs/design.md#nics-of-a-pod), whatever it holds."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Node states become NodeConfigs (design 2.5): what is said, and when."""
+"""Node states become NodeConfigs (docs/design.md#nodes): what is reported, and when."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""How each kind says that it ended, and when (design 2.2), from objects in the shape of each operator."""
+"""How each kind says that it ended, and when (docs/design.md#job-kinds), from objects in the shape of each operator."""
 
 import json
 from typing import Any
@@ -125,7 +125,7 @@ def test_raycluster_can_only_fail() -> None:
 
 
 @pytest.mark.parametrize(("group", "kind"), [*RUN_AI, ("example.com", "Training")])
-def test_kinds_read_by_habit(group: str, kind: str) -> None:
+def test_kinds_read_by_convention(group: str, kind: str) -> None:
     assert read(group, kind, {"phase": "Running"})[1] is None
     for word, state in {
         "Succeeded": COMPLETED,

@@ -1,4 +1,4 @@
-"""A request whose time is over is not begun, however far the process had got with it when it was stopped."""
+"""A request whose time is over is not started, however far the process had got with it when it was stopped."""
 
 import time
 from typing import Any

@@ -86,7 +86,7 @@ def test_wall_clocks_hours_apart_neither_depose_a_leader_nor_keep_a_dead_one() -
     assert LEASE_DURATION <= store.now - died < LEASE_DURATION + 2.1
 
 
-def test_whoever_waits_looks_again_when_the_lease_expires_and_soon_before_that() -> None:
+def test_a_standby_looks_again_when_the_lease_expires_and_soon_before_that() -> None:
     store = Store()
     leader, standby = Side(store, "a"), Side(store, "b")
     assert leader.attempt()
@@ -145,11 +145,11 @@ def test_a_released_lease_is_free_at_once_and_is_not_taken_back() -> None:
     assert not standby.attempt()
     leader.elector.stop(release=True)
     assert not leader.leads
-    assert not leader.attempt()  # by its own thread, that had begun to
+    assert not leader.attempt()  # by its own thread, that had just started to
     assert standby.attempt()
 
 
-def test_only_ones_own_lease_is_released() -> None:
+def test_only_the_holder_releases_the_lease() -> None:
     store = Store()
     leader = Side(store, "a")
     assert leader.attempt()

@@ -1,4 +1,4 @@
-"""What pods hold (design 2.3): annotations, ResourceClaims and their nodes' NICs."""
+"""What pods hold (docs/design.md#nics-of-a-pod): annotations, ResourceClaims and their nodes' NICs."""
 
 import time
 

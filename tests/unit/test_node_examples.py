@@ -1,4 +1,4 @@
-"""From a node's sys folder to what CloudVision and a job on the host's network get: README's examples are that."""
+"""From a node's sys folder to what CloudVision and a job on the host's network get: the examples in docs/operating.md are that."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from cvji.sysfs.scan import scan
 from cvji.sysfs.state import state_of
 from tests.sysfs.trees import Host, bonded_host, sriov_host, sub_function_host
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-SECTION = README.partition("\n## A node's NICs\n")[2].partition("\n## ")[0]
+OPERATING = (Path(__file__).parents[2] / "docs/operating.md").read_text("utf-8")
+SECTION = OPERATING.partition("\n## A node's NICs\n")[2].partition("\n## ")[0]
 EXAMPLES = [json.loads(text) for text in re.findall(r"^```json\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)]
 HOSTS = [bonded_host, sriov_host, sub_function_host]
 ADDRESSES = {"bond0": ("10.0.0.9",), "eno1": ("192.0.2.9",)}
@@ -47,7 +47,9 @@ def nics(payload: Any) -> list[tuple[str, str, list[str]]]:
 
 
 @pytest.mark.parametrize(("build", "example"), list(zip(HOSTS, EXAMPLES, strict=True)))
-def test_what_cloudvision_gets_is_readmes_example(build: Callable[[Path], Host], example: Any, tmp_path: Path) -> None:
+def test_what_cloudvision_gets_is_the_example_in_the_page(
+    build: Callable[[Path], Host], example: Any, tmp_path: Path
+) -> None:
     inventory = Inventory()
     inventory.apply(read_node_state(InterfaceType.ALL, published(build(tmp_path / "sys"))))
     (report,) = inventory.advance()

@@ -1,4 +1,4 @@
-"""Delivery (design 3): order per key, newest only, retries, pauses. Time is a number here."""
+"""Delivery: order per key, newest only, retries, pauses. Time is a number here."""
 
 import random
 import threading
@@ -151,7 +151,7 @@ def test_retry_after_is_obeyed_for_all() -> None:
     assert len(service.accepted) == 2
 
 
-def test_a_500_for_one_report_does_not_hold_up_others() -> None:
+def test_a_500_for_one_report_does_not_delay_others() -> None:
     outbox = box()
     service = Service(outbox, lambda _, p: Answer(Verdict.RETRY, 500) if p.key[1] == "bad" else DELIVERED)
     outbox.put(("job", "bad"), 1, 0)

@@ -89,14 +89,14 @@ def in_short(happened: ClusterEvent) -> str:
 def play(
     *steps: bytes | list[bytes | Exception] | Exception, known: dict[str, Known[Thing]] | None = None
 ) -> tuple[list[str], Script, Reflector[Thing]]:
-    """Run a reflector over the script; what it said, in short."""
+    """Run a reflector over the script; what it emitted, in short."""
     script = Script(*steps)
-    said: list[ClusterEvent] = []
+    emitted: list[ClusterEvent] = []
     reflector = Reflector(
         cast("Api", script),
         JOBS,
         msgspec.json.Decoder(Thing).decode,
-        said.extend,
+        emitted.extend,
         known=known,
         stop=script.stop,
         clock=lambda: 0.0,
@@ -109,14 +109,14 @@ def play(
     reflector._wait = waited  # type: ignore[method-assign]
     reflector.run()
     return (
-        list(map(in_short, said)),
+        list(map(in_short, emitted)),
         script,
         reflector,
     )
 
 
 def test_pages_then_a_watch_from_the_lists_version() -> None:
-    said, script, _ = play(
+    emitted, script, _ = play(
         page(7, thing("a", 3), more="next"),
         page(7, thing("b", 5)),
         [
@@ -125,7 +125,7 @@ def test_pages_then_a_watch_from_the_lists_version() -> None:
             event("ADDED", thing("c", 11)),
         ],
     )
-    assert said == ["applied a=0", "applied b=0", "listed", "applied a=1", "deleted b=2", "applied c=0"]
+    assert emitted == ["applied a=0", "applied b=0", "listed", "applied a=1", "deleted b=2", "applied c=0"]
     assert [query.get("continue") for query in script.asked[:2]] == [None, "next"]
     assert {**script.asked[2]} | {"timeoutSeconds": 0} == {
         "watch": "1",
@@ -137,12 +137,12 @@ def test_pages_then_a_watch_from_the_lists_version() -> None:
 
 
 def test_a_closed_watch_goes_on_from_the_last_version_seen_bookmarks_included() -> None:
-    said, script, _ = play(
+    emitted, script, _ = play(
         page(7),
         [event("ADDED", thing("a", 8)), event("BOOKMARK", {"metadata": {"resourceVersion": "20"}})],
         [event("ADDED", thing("b", 21))],
     )
-    assert said == ["listed", "applied a=0", "applied b=0"]
+    assert emitted == ["listed", "applied a=0", "applied b=0"]
     assert script.asked[2]["resourceVersion"] == "20"
 
 
@@ -155,13 +155,13 @@ def test_a_closed_watch_goes_on_from_the_last_version_seen_bookmarks_included() 
     ],
 )
 def test_410_lists_anew_and_tells_what_was_missed(gone: Any) -> None:
-    said, script, _ = play(
+    emitted, script, _ = play(
         page(7, thing("a", 3), thing("b", 4), thing("c", 5)),
         gone,
         page(30, thing("a", 3), thing("c", 28, 9), thing("d", 29)),
         [],
     )
-    assert said[3:] == ["listed", "applied c=9", "applied d=0", "deleted b=0", "listed"]
+    assert emitted[3:] == ["listed", "applied c=9", "applied d=0", "deleted b=0", "listed"]
     assert "resourceVersion" not in script.asked[2]
 
 
@@ -174,8 +174,8 @@ def test_410_over_and_over_is_no_busy_loop() -> None:
 
 def test_a_version_that_an_outage_outlasted_is_listed_anew_at_once() -> None:
     away = [ApiError(0, "connection refused")] * 8
-    said, script, _ = play(page(7, thing("a", 3)), *away, ApiError(410, "too old"), page(30), [])
-    assert said == ["applied a=0", "listed", "deleted a=0", "listed"]
+    emitted, script, _ = play(page(7, thing("a", 3)), *away, ApiError(410, "too old"), page(30), [])
+    assert emitted == ["applied a=0", "listed", "deleted a=0", "listed"]
     assert len(script.waited) == len(away) + 1  # after the 410 there was none, and one for the watch that ended at once
 
 
@@ -185,14 +185,14 @@ def test_a_watch_that_ends_at_once_is_no_busy_loop() -> None:
 
 
 def test_the_list_expiring_between_two_pages_begins_anew_and_loses_nothing() -> None:
-    said, _, _ = play(
+    emitted, _, _ = play(
         page(7, thing("a", 3), more="next"), ApiError(410, "continue too old"), page(9, thing("b", 5)), []
     )
-    assert said == ["applied a=0", "applied b=0", "deleted a=0", "listed"]
+    assert emitted == ["applied a=0", "applied b=0", "deleted a=0", "listed"]
 
 
 def test_a_failing_list_forgets_nothing() -> None:
-    said, _, _ = play(
+    emitted, _, _ = play(
         page(7, thing("a", 3)),
         ApiError(410, ""),
         page(9, more="next"),
@@ -200,106 +200,108 @@ def test_a_failing_list_forgets_nothing() -> None:
         page(9, thing("a", 3)),
         [],
     )
-    assert said == ["applied a=0", "listed", "listed"]
+    assert emitted == ["applied a=0", "listed", "listed"]
 
 
 def test_an_object_that_cannot_be_read_is_said_once_and_is_not_deleted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    said, _, reflector = play(
+    emitted, _, reflector = play(
         page(7, thing("a", 3, 1), thing("b", 4)),
         [event("MODIFIED", thing("a", 8, "no number")), event("MODIFIED", thing("a", 9, "still none"))],
         ApiError(410, ""),
         page(20, thing("a", 9, "still none"), thing("b", 4)),
         [event("MODIFIED", thing("a", 21, 2)), event("DELETED", thing("a", 22, "odd"))],
     )
-    assert said == ["applied a=1", "applied b=0", "listed", "listed", "applied a=2", "deleted a=2"]
-    warnings = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
-    assert warnings == ["jobs.batch a is passed over: Expected `int`, got `str` - at `$.value`"]
+    assert emitted == ["applied a=1", "applied b=0", "listed", "listed", "applied a=2", "deleted a=2"]
+    warnings = [record.getMessage() for record in caplog.records if "is skipped" in record.getMessage()]
+    assert warnings == ["jobs.batch a is skipped: Expected `int`, got `str` - at `$.value`"]
     assert reflector.state.decode_failures == 3
 
 
 def test_an_object_without_a_name_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     nameless = {"metadata": {"uid": "u1", "resourceVersion": "4"}, "value": "x"}
-    said, _, _ = play(
+    emitted, _, _ = play(
         page(7, nameless, thing("b", 4)), [event("ADDED", {"value": "x"}), b'{"type":"ADDED","object":3}']
     )
-    assert said == ["applied b=0", "listed"]
-    assert "jobs.batch without a name (uid u1) is passed over" in caplog.text
+    assert emitted == ["applied b=0", "listed"]
+    assert "jobs.batch without a name (uid u1) is skipped" in caplog.text
     assert "uid missing too" in caplog.text
 
 
 @pytest.mark.parametrize("broken", [b'{"type":"MODIFIED","obj', b"<html>", b"[]", b"\xff\xfe"])
 def test_a_line_cut_short_resumes_from_the_last_whole_event(broken: bytes) -> None:
-    said, script, _ = play(page(7), [event("ADDED", thing("a", 8)), broken], [event("ADDED", thing("b", 9))])
-    assert said == ["listed", "applied a=0", "applied b=0"]
+    emitted, script, _ = play(page(7), [event("ADDED", thing("a", 8)), broken], [event("ADDED", thing("b", 9))])
+    assert emitted == ["listed", "applied a=0", "applied b=0"]
     assert script.asked[2]["resourceVersion"] == "8"
 
 
 def test_forbidden_is_said_once_and_asked_slowly(caplog: pytest.LogCaptureFixture) -> None:
-    said, script, _ = play(ApiError(403, "no"), ApiError(403, "no"), page(7, thing("a", 3)), [])
-    assert said == ["lost", "applied a=0", "listed"]
+    emitted, script, _ = play(ApiError(403, "no"), ApiError(403, "no"), page(7, thing("a", 3)), [])
+    assert emitted == ["lost", "applied a=0", "listed"]
     assert min(script.waited[:2]) >= 30
     assert caplog.text.count("HTTP 403: no") == 1
 
 
 def test_no_longer_served_ends_it_and_keeps_what_was_known() -> None:
     script_end = page(9)
-    said, script, reflector = play(page(7, thing("a", 3)), ApiError(410, ""), ApiError(404, "gone"), script_end)
-    assert said == ["applied a=0", "listed", "lost"]
+    emitted, script, reflector = play(page(7, thing("a", 3)), ApiError(410, ""), ApiError(404, "gone"), script_end)
+    assert emitted == ["applied a=0", "listed", "lost"]
     assert script.steps == [script_end]
     assert reflector._known
 
 
 def test_a_kind_whose_list_keeps_failing_does_not_hold_up_the_rest() -> None:
-    said, script, _ = play(*[ApiError(500, "conversion webhook")] * 8, page(7), [])
-    assert said == ["lost", "listed"]
+    emitted, script, _ = play(*[ApiError(500, "conversion webhook")] * 8, page(7), [])
+    assert emitted == ["lost", "listed"]
     assert script.waited[:8] == sorted(script.waited[:8])
 
 
 def test_pages_that_expire_over_and_over_are_given_up_for_one_whole_list() -> None:
-    said, script, _ = play(
+    emitted, script, _ = play(
         page(7, thing("a", 3), more="next"),
         ApiError(410, "continue too old"),
         page(9, thing("a", 3), thing("b", 5)),
         [],
     )
-    assert said == ["applied a=0", "applied b=0", "listed"]
+    assert emitted == ["applied a=0", "applied b=0", "listed"]
     assert [query.get("limit") for query in script.asked[:3]] == [500, 500, None]
 
 
 def test_a_list_that_never_gets_on_is_a_failure_and_no_endless_loop() -> None:
     same = page(7, thing("a", 3), more="same")
-    said, script, _ = play(same, same, page(9, thing("a", 3)), [])
-    assert said == ["applied a=0", "listed"]
+    emitted, script, _ = play(same, same, page(9, thing("a", 3)), [])
+    assert emitted == ["applied a=0", "listed"]
     assert len(script.waited) == 2
 
 
 def test_a_list_without_a_version_is_watched_from_where_the_server_likes() -> None:
     bare = json.dumps({"metadata": {}, "items": [thing("a", 3)]}).encode()
-    said, script, _ = play(bare, [event("ADDED", thing("a", 3)), event("ADDED", thing("b", 4))], [])
-    assert said == ["applied a=0", "listed", "applied b=0"]
+    emitted, script, _ = play(bare, [event("ADDED", thing("a", 3)), event("ADDED", thing("b", 4))], [])
+    assert emitted == ["applied a=0", "listed", "applied b=0"]
     assert [query.get("resourceVersion") for query in script.asked] == [None, "", "4"]
 
 
 def test_an_object_nested_deeper_than_the_decoder_goes_is_read_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
     deep = thing("deep", 8) | {"odd": json.loads("[" * 500 + "]" * 500)}
     body = page(7, thing("a", 3), deep).replace(b"[" * 500, b"[" * 5_000).replace(b"]" * 500, b"]" * 5_000)
-    said, _, _ = play(body, [])
-    assert said == ["applied a=0", "applied deep=0", "listed"]
+    emitted, _, _ = play(body, [])
+    assert emitted == ["applied a=0", "applied deep=0", "listed"]
     assert caplog.text == ""
 
 
 def test_a_kind_served_again_tells_what_was_deleted_meanwhile() -> None:
     _, _, before = play(page(7, thing("a", 3), thing("b", 4)), ApiError(404, "gone"))
-    said, _, _ = play(page(30, thing("b", 4)), [], known=before._known)
-    assert said == ["deleted a=0", "listed"]
+    emitted, _, _ = play(page(30, thing("b", 4)), [], known=before._known)
+    assert emitted == ["deleted a=0", "listed"]
 
 
 def test_a_list_that_failed_long_enough_is_given_up_whatever_failed_before_it() -> None:
     """A watch that had failed for long already, and then an expired version."""
-    said, _, _ = play(page(7), *[ApiError(500, "no")] * 9, ApiError(410, ""), *[ApiError(500, "no")] * 2, page(9), [])
-    assert said == ["listed", "lost", "listed"]
+    emitted, _, _ = play(
+        page(7), *[ApiError(500, "no")] * 9, ApiError(410, ""), *[ApiError(500, "no")] * 2, page(9), []
+    )
+    assert emitted == ["listed", "lost", "listed"]
 
 
 def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
@@ -319,12 +321,12 @@ def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
                 yield line
 
     script = Doubted(page(7, thing("a", 3)), [event("ADDED", thing("b", 8))], page(9, thing("b", 8)), [])
-    said: list[ClusterEvent] = []
+    emitted: list[ClusterEvent] = []
     reflector = Reflector(
         cast("Api", script),
         JOBS,
         msgspec.json.Decoder(Thing).decode,
-        said.extend,
+        emitted.extend,
         stop=script.stop,
         round=lambda: rounds[0],
         clock=lambda: 0.0,
@@ -332,8 +334,8 @@ def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
     waits: list[float] = []
     reflector._wait = waits.append  # type: ignore[method-assign,assignment]
     reflector.run()
-    assert list(map(in_short, said)) == ["applied a=0", "listed", "applied b=0", "deleted a=0", "listed"]
-    assert [happened.round for happened in said if isinstance(happened, Listed)] == [0, 1]
+    assert list(map(in_short, emitted)) == ["applied a=0", "listed", "applied b=0", "deleted a=0", "listed"]
+    assert [happened.round for happened in emitted if isinstance(happened, Listed)] == [0, 1]
     assert ended == ["watch"]
     assert len(waits) == 1  # for the last watch, which ended at once; not for the one that we ended
 

@@ -1,4 +1,4 @@
-"""The runs of one job (design 2.4), rule by rule."""
+"""The runs of one job (docs/design.md#runs), rule by rule."""
 
 import math
 import re
@@ -89,7 +89,7 @@ def test_a_replaced_pods_macs_are_gone_from_the_next_report() -> None:
     assert [report.holds for report in world.run(6)] == [macs(2)]
 
 
-def test_a_failed_pod_whose_retry_runs_does_not_hold_the_job_back() -> None:
+def test_a_failed_pod_whose_retry_runs_does_not_delay_the_report() -> None:
     world = World()
     world.job()
     world.pod("first", "Failed", (1,), started=0, finished=10)
@@ -179,7 +179,7 @@ def test_a_failed_batch_job_ended_when_its_condition_turned() -> None:
 
 
 @pytest.mark.parametrize("early", ["SuccessCriteriaMet", "FailureTarget", "Suspended"])
-def test_announcing_an_end_is_no_end(early: str) -> None:
+def test_a_condition_that_announces_an_end_is_not_the_end(early: str) -> None:
     world = running()
     world.job(status={"conditions": [{"type": early, "status": "True"}, {"type": "Complete", "status": "False"}]})
     assert world.run(600) == []
@@ -239,7 +239,7 @@ def test_suspended_and_resumed_is_cancelled_and_running_again_with_a_new_start()
     assert (report.state, report.start, report.end, report.holds) == (RUNNING, at(160), None, macs(2))
 
 
-def test_a_job_suspended_and_deleted_says_no_more() -> None:
+def test_a_job_suspended_and_then_deleted_sends_nothing_more() -> None:
     world = running()
     world.job(spec={"suspend": True})
     world.delete_pod()
