@@ -284,11 +284,6 @@ class CloudVisionSide(_Side):
         bodies = [(json.loads(request.body), request.at) for request in requests if request.path.endswith("JobConfig")]
         return [Said(body["key"]["id"], body["state"].removeprefix("JOB_STATE_"), at) for body, at in bodies]
 
-    def forget_bodies(self) -> None:
-        """Free what is no longer needed: the machine's memory is shared."""
-        with self.simulator.lock:
-            self.simulator._jobs.changes.clear()
-
 
 class _Manager(BaseManager):
     pass
