@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cvji import __version__, build
+from cvji import __version__, build, commands
 from cvji.settings import (
     CloudVision,
     LogFormat,
@@ -372,6 +372,9 @@ def nodeconfig_delete(
 
     requests = command.removals(node)
     _send(requests, api_server, api_token_file, api_ca_file, insecure, timeout, output, dry_run=dry_run)
+
+
+commands.register(app)
 
 
 def _documents(kind: type[T], file: str, *, flags: bool) -> list[T] | None:

@@ -96,6 +96,9 @@ def multus_macs(annotation: str | None, note: Note = None) -> tuple[tuple[str, .
     problem = ""
     for entry in entries:
         if not entry.mac or entry.default or entry.interface == "eth0":
+            if note:
+                why = "has no mac" if not entry.mac else "is the cluster network's own"
+                note(f"{entry.interface or 'an attachment'} is left out: it {why}")
             continue
         if mac := ethernet_mac(entry.mac):
             macs.add(mac)

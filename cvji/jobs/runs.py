@@ -147,6 +147,11 @@ class Runs:
         """The newest report of the run that is in progress, if there is one."""
         return self.reported if self.reported is not None and self.reported.end is None else None
 
+    @property
+    def since(self) -> float:
+        """When what the present state waits for was last seen to change."""
+        return {State.CHANGING: self._since, State.VACANT: self._vacant}.get(self.state, self._steady)
+
     # --- judging ------------------------------------------------------------------------------------
 
     def judge(self, view: View, pods: Pods, now: float, *, owner_expected: bool = False) -> RunReport | None:
