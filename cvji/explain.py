@@ -78,6 +78,9 @@ def answer(api: Api, settings: deployed.Deployed, asked: str, kind: str, state_n
         reader.read_records(name)
         reader.unread += reader.problems
     lines = tuple(_record_lines(reader.records))
+    if explanation and lines and not lines[-1].delivered and explanation.waits_for.startswith("nothing"):
+        waits = f"CloudVision to take the report: {lines[-1].reason or 'not answered yet'}"
+        explanation = msgspec.structs.replace(explanation, waits_for=waits)
     return Answer(explanation, lines, tuple(reader.unread), asked)
 
 

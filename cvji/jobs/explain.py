@@ -129,7 +129,7 @@ class _Words:
         """The state of the run, as replayed."""
         if runs is None:
             return State.IDLE, "there is no object of that job, so there is nothing to report", None, None
-        since, due = runs.since, runs.due
+        since, due = runs.waiting()
         match runs.state:
             case State.IDLE:
                 return State.IDLE, self._idle(runs), None, None
@@ -139,6 +139,8 @@ class _Words:
             case State.CHANGING:
                 waits = f"what it holds changed at {self._at(since)}; {self._reported_by(due)}"
                 return State.CHANGING, waits, since, due
+            case State.VACANT if runs.in_progress is None:
+                return State.VACANT, self._idle(runs), since, due
             case State.VACANT:
                 waits = (
                     f"it has held nothing since {self._at(since)}; unless it holds something again, its run ends at "
@@ -155,6 +157,10 @@ class _Words:
     def compared(self, runs: Runs, recorded: Recorded | None, finding: _Finding) -> _Finding:
         """The same after a look at what is recorded: that alone says what was reported."""
         planned, last = runs.reported, recorded.report if recorded else None
+        if last is not None and last.end is None and self._uid in self._played.changed:
+            held = self._cluster.counts(self._uid)
+            if runs.state is State.CHANGING or (planned and planned.end is None):
+                return State.CHANGING, self._changed(len(held), last), None, None
         if planned is None or _same(planned, last):
             return finding
         at = self._played.reported.get(self._uid)
@@ -166,12 +172,13 @@ class _Words:
         if last is None or planned.run != last.run or planned.end != last.end:
             state = State.STARTING if planned.end is None else finding[0]
             return state, late, at, None
-        waits = (
-            f"it holds {len(planned.holds)} {_things(planned)} now, {len(last.holds)} are reported; the change is "
-            f"reported once it has been steady for {self._policy.stability_delay:g} s, after {self._policy.max_wait:g} "
-            "s at the latest"
+        return State.CHANGING, self._changed(len(planned.holds), last), at, None
+
+    def _changed(self, count: int, last: RunReport) -> str:
+        return (
+            f"it holds {count} {_things(last)} now, and {len(last.holds)} are reported: the change is reported once it "
+            f"has been steady for {self._policy.stability_delay:g} s, after {self._policy.max_wait:g} s at the latest"
         )
-        return State.CHANGING, waits, at, None
 
     def _at(self, at: float) -> str:
         return clock(at, self._now)
@@ -191,12 +198,12 @@ class _Words:
         everyone = self._cluster.pods(self._uid)
         failed = [pod for pod in everyone if pod.stage is Stage.FAILED and not pod.deleting]
         if lost := replacement.missing(everyone, failed):
-            return f"{_names(lost)} failed, and no other pod has taken its place", since
+            return f"{_names(lost, '')} failed, and no other pod has taken its place", since
         delay = self._policy.stability_delay
         return f"what it holds must stay the same for {delay:g} s, and last changed at {self._at(since)}", since
 
     def _idle(self, runs: Runs) -> str:
-        new = self._cluster.new_pods(self._uid)
+        new = self._cluster.pods(self._uid)
         running = [pod for pod in new if pod.stage is Stage.RUNNING]
         pending = [pod for pod in new if pod.stage is Stage.PENDING]
         before = "the run before has ended, and " if runs.reported else ""
@@ -222,11 +229,12 @@ def _things(report: RunReport) -> str:
     return "nodes" if report.holds.nodes else "NICs"
 
 
-def _names(pods: list[Pod]) -> str:
-    """`pod a is`, `pods a, b are`, `pods a, b, c and 5 more are`."""
+def _names(pods: list[Pod], verb: str = "is") -> str:
+    """`pod a is`, `pods a, b are`, `pods a, b, c and 5 more are`; without a verb, the pods alone."""
     names = ", ".join(pod.name for pod in pods[:NAMED])
     more = f" and {len(pods) - NAMED} more" if len(pods) > NAMED else ""
-    return f"pod {names} is" if len(pods) == 1 else f"pods {names}{more} are"
+    named = f"pod {names}" if len(pods) == 1 else f"pods {names}{more}"
+    return f"{named} {'is' if len(pods) == 1 else 'are'}" if verb else named
 
 
 def _named(job: Job) -> str:
@@ -271,7 +279,7 @@ def _pod_line(pod: Pod, played: Replay, counts: bool, notes: dict[str, list[str]
         node=pod.node,
         counts=counts and bool(nics),
         nics=nics,
-        notes=tuple(([why] if why else []) + said),
+        notes=tuple(([why] if why else []) + [note for note in said if not any(nic.address in note for nic in nics)]),
         created=pod.created,
         started=pod.started,
         finished=pod.finished,

@@ -13,8 +13,8 @@ from cvji.jobs.cluster import ObjectEvent, Problem
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Claim, NodeNics
 from cvji.jobs.pods import Pod, Stage
-from cvji.jobs.report import RunReport
-from cvji.jobs.runs import Policy
+from cvji.jobs.report import RunReport, union
+from cvji.jobs.runs import Policy, State
 from cvji.jobs.tracker import Report, Tracker
 from cvji.kube.events import Applied, Listed, Resource
 
@@ -40,34 +40,52 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Replay(msgspec.Struct):
-    """The tracker after the last step; `reported` is when each job's newest report was decided, by the job's uid."""
+    """The tracker after the last step.
+
+    `reported` is when each job's newest report was decided, by the job's uid. `changed` are the jobs that hold
+    something else than is recorded since a time that no object shows.
+    """
 
     tracker: Tracker
     reported: dict[str, float]
     problems: list[Problem]
+    changed: set[str]
 
 
 def replay(snapshot: Snapshot, policy: Policy, now: float) -> Replay:
     """Play everything up to `now` (seconds since the epoch)."""
     problems: list[Problem] = []
-    found = Replay(Tracker(policy, problems.append), {}, problems)
+    found = Replay(Tracker(policy, problems.append), {}, problems, set())
     leads_at = max((recorded.at for recorded in snapshot.recorded), default=0.0)
-    newest = [recorded.report for recorded in snapshot.recorded]
     for moment, steps in groupby(sorted(_steps(snapshot), key=_at), key=_at):
         at = min(moment, now)  # a node's clock may be ahead
+        if not found.tracker.leading and at > leads_at:
+            _lead(found, snapshot, leads_at)
         while (due := found.tracker.next_deadline()) is not None and due < at:
             _judge(found, due)
-        if not found.tracker.leading and at >= leads_at:
-            found.tracker.lead(newest, leads_at)
         for _, event in steps:
             found.tracker.apply(event, at)
         _judge(found, at)
     if not found.tracker.leading:
-        found.tracker.lead(newest, min(leads_at, now))
-        _judge(found, min(leads_at, now))
+        _lead(found, snapshot, min(leads_at, now))
     while (due := found.tracker.next_deadline()) is not None and due <= now:
         _judge(found, due)
     return found
+
+
+def _lead(found: Replay, snapshot: Snapshot, at: float) -> None:
+    """Decide from `at` on, after what is recorded: whoever wrote that record held it to be what the job holds then."""
+    tracker = found.tracker
+    tracker.lead([recorded.report for recorded in snapshot.recorded], at)
+    _judge(found, at)
+    for recorded in snapshot.recorded:
+        report, runs = recorded.report, tracker.runs(recorded.report.job)
+        if runs is not None and runs.state is State.CHANGING:
+            cluster = tracker.cluster
+            if union([cluster.counts(report.job), report.kept]) == report.holds:
+                runs.resume_as_reported(cluster.view(report.job))
+            else:
+                found.changed.add(report.job)
 
 
 def _judge(found: Replay, at: float) -> None:
