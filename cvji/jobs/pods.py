@@ -97,7 +97,8 @@ def multus_macs(annotation: str | None, note: Note = None) -> tuple[tuple[str, .
     for entry in entries:
         if not entry.mac or entry.default or entry.interface == "eth0":
             if note:
-                why = "has no mac" if not entry.mac else "is the cluster network's own"
+                own = entry.default or entry.interface == "eth0"
+                why = "is the cluster network's own" if own else "has no mac"
                 note(f"{entry.interface or 'an attachment'} is left out: it {why}")
             continue
         if mac := ethernet_mac(entry.mac):
