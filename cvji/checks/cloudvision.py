@@ -114,7 +114,7 @@ def _writes(site: Site) -> Result:
     accepted = max((record.status.delivered_at for record in found if record.status), default=0)
     if not accepted:
         return skipped(name, "nothing has been reported yet, so this is not known")
-    return ok(name, f"the last report was accepted {_ago(site.now - accepted)} ago")
+    return ok(name, f"the last report was accepted {_ago(site.age(accepted))} ago")
 
 
 def _ago(seconds: float) -> str:

@@ -39,6 +39,15 @@ class Site:
         self.registry = Registry(settings.kinds())
 
     @cached_property
+    def server_time(self) -> float | None:
+        """The API server's clock; None where it does not say. Raises ApiError."""
+        return self.api.server_time()
+
+    def age(self, at: float) -> float:
+        """How long ago that was, by the cluster's clock: this machine's may be wrong. Raises ApiError."""
+        return (self.now if self.server_time is None else self.server_time) - at
+
+    @cached_property
     def node_state(self) -> tuple[str, str] | None:
         """Group and kind of the node states that the informer reads."""
         return NODE_STATES.get(self.settings.nodeconfig())

@@ -155,7 +155,7 @@ def leader(site: Site) -> Iterator[Result]:
         yield failure("leader", "there is no Lease: no informer has ever led here", "see whether its pods are ready")
         return
     spec = msgspec.json.decode(body, type=_Lease).spec or _LeaseSpec()
-    age = site.now - spec.renew_time.timestamp() if isinstance(spec.renew_time, datetime) else None
+    age = site.age(spec.renew_time.timestamp()) if isinstance(spec.renew_time, datetime) else None
     if not spec.holder_identity:
         yield failure("leader", "nobody holds the Lease, so nothing is reported", "see whether its pods are ready")
     elif age is None or age > STALE:
@@ -277,7 +277,7 @@ def reports(site: Site) -> Iterator[Result]:
 
 def _undelivered(site: Site, reason: Reason, records: list[Listed]) -> Result:
     since = min((record.status.since for record in records if record.status), default=int(site.now))
-    age = max(site.now - since, 0)
+    age = max(site.age(since), 0)
     words = next((record.status.delivery.message for record in records if record.status), "")
     what = f"{len(records)} not delivered ({reason.value}) for {age:.0f} s: {few(map(_name, records), 3)}"
     message = f"{what}{f': {words[:200]}' if words else ''}"

@@ -23,18 +23,16 @@ TOKEN = "secret-token-of-the-simulator"
 def checked(simulator: CloudVisionSimulator, token: str = TOKEN, address: str = "", **more: object) -> list[Result]:
     """Every result, with a CloudVision beside a sound cluster."""
     api = sound()
-    now = time.time()
+    ahead = more.pop("ahead", 0.0)
+    assert isinstance(ahead, float)
+    now = time.time() + ahead
     api.time = now
     lease = api.answers["/apis/coordination.k8s.io/v1/namespaces/cloudvision/leases/cv-job-informer"]
     lease["spec"]["renewTime"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    ahead = more.pop("ahead", 0.0)
-    assert isinstance(ahead, float)
-    if ahead:
-        api.time = now + ahead
     ca_file = str(more.pop("ca_file", simulator.ca_file))
     server = CloudVision(address or simulator.address, ca_file, bool(more.pop("insecure", False)))
     settings = Deployed({"LOCATION": "lab"})
-    return list(check.run(Site(api, "cloudvision", settings, now + ahead, {}, server, Token(token))))
+    return list(check.run(Site(api, "cloudvision", settings, now, {}, server, Token(token))))
 
 
 @pytest.fixture(autouse=True)

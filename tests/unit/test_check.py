@@ -114,7 +114,9 @@ def answer(path: str, value: Any) -> Callable[[FakeApi], None]:
 
 
 def late(api: FakeApi) -> None:
+    """This machine is 300 s ahead, and the cluster's own times are not."""
     api.time = T0 - 200
+    api.answers[LEASE]["spec"]["renewTime"] = stamp(-205)
 
 
 LEASE_AT = {"spec": {"holderIdentity": "informer-a", "renewTime": stamp(10)}}
