@@ -67,6 +67,14 @@ class Deployed(msgspec.Struct, frozen=True):
         """A setting; "" where it has its default."""
         return self.values.get(name, "").strip()
 
+    def location(self) -> str:
+        """LOCATION. Raises SettingsError if it is not known."""
+        if not (found := self.get("LOCATION")):
+            raise SettingsError(
+                "LOCATION is not known: give this site's name in CloudVision, by --location or LOCATION"
+            )
+        return found
+
     def policy(self) -> Policy:
         """The rules that the informer goes by. Raises SettingsError."""
         wait = self.get("START_MAX_WAIT").lower()
