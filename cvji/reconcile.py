@@ -151,7 +151,8 @@ def delivered(answer: Answer) -> bool:
 
 def lines(found: Difference, location: str) -> Iterator[str]:
     """The difference for people."""
-    yield f"RUNNING at {location}, here and in CloudVision: {found.agreed}; tenants' jobs and ids of others: {found.excepted}"
+    others = f"tenants' jobs and ids of others: {found.excepted}"
+    yield f"RUNNING at {location}, here and in CloudVision: {found.agreed}; {others}"
     for orphan in found.orphans:
         job = orphan.config
         since = rfc3339(job.start_time) if job.start_time else "an unknown time"
