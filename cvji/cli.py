@@ -156,6 +156,9 @@ def informer(
         str,
         _option("--resync-interval", env="RESYNC_INTERVAL", help="Say everything once more in each; 0: never."),
     ] = "6h",
+    events: Annotated[
+        bool, _option("--events/--no-events", env="EVENTS", help="Say on each job's object what became of its reports.")
+    ] = True,
     health_address: Health = "",
     context: Context = "",
     log_level: Level = "info",
@@ -192,6 +195,7 @@ def informer(
         leader_elect=leader_elect,
         resync=_duration(resync_interval, "RESYNC_INTERVAL"),
         health_address=health_address,
+        events=events,
         context=context,
         rediscover=_duration(kind_retry, "KIND_RETRY"),
     )
