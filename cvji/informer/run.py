@@ -139,6 +139,8 @@ class Informer:
         `inbox` is where everything that happens goes; it is bounded.
         """
         self._settings, self._metrics, self._elector = settings, metrics, elector
+        for verdict in Verdict:  # a counter that begins at 1 shows Prometheus no increase
+            metrics.reports.labels(verdict.value)
         self.inbox = inbox or queue.Queue[Happening](QUEUE_BATCHES)
         permit = partial(_permit, elector) if elector else lambda: READ_TIMEOUT
         self._store: Store | None = None
