@@ -14,6 +14,8 @@ from cvji.kube.client import Api
 from cvji.reports.records import Listed
 from cvji.settings import SettingsError
 
+SHOWN = 32  # pods in a text; those that do not count come first
+
 
 class RecordLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """One JobReport: what was reported of a run, and what CloudVision said. Times are seconds since the epoch."""
@@ -21,6 +23,7 @@ class RecordLine(msgspec.Struct, frozen=True, omit_defaults=True):
     run: int
     state: str
     count: int
+    things: str
     start: int
     end: int | None
     delivered: bool
@@ -103,6 +106,7 @@ def _record_lines(records: Iterable[Listed]) -> Iterator[RecordLine]:
             run=report.run,
             state=report.state.name,
             count=len(report.holds),
+            things="nodes" if report.holds.nodes else "NICs",
             start=report.start,
             end=report.end,
             delivered=listed.delivered,
@@ -126,7 +130,7 @@ def lines(found: Answer, now: float) -> Iterator[str]:
     yield "Reported to CloudVision:" if found.records else "Reported to CloudVision: nothing is recorded"
     for record in found.records:
         until = f" to {at(record.end)}" if record.end is not None else ""
-        yield f"  run {record.run}: {record.state} with {record.count}, from {at(record.start)}{until}"
+        yield f"  run {record.run}: {record.state} with {record.count} {record.things}, from {at(record.start)}{until}"
         if record.delivered:
             yield f"    CloudVision has it since {at(record.delivered_at or record.start)}"
         else:
@@ -141,21 +145,24 @@ def _job_lines(job: Explanation, at: Callable[[float], str]) -> Iterator[str]:
     yield f"{job.job} (uid {job.uid})"
     yield from (f"  {way}" for way in job.climb)
     yield ""
-    yield f"Run: {job.state}, with {job.holds} held now"
+    yield f"Run: {job.state}; {job.holds} {job.things} held now"
     yield f"  waits for: {job.waits_for}" if not job.waits_for.startswith("nothing") else f"  {job.waits_for}"
     yield ""
     yield f"Pods: {len(job.pods)}"
-    for pod in job.pods:
-        yield from _pod_lines(pod, at)
+    shown = sorted(job.pods, key=lambda pod: pod.counts)[:SHOWN]
+    for pod in shown:
+        yield from _pod_lines(pod, job.things, at)
+    if more := len(job.pods) - len(shown):
+        yield f"  and {more} more; -o json shows all"
     if job.problems:
         yield ""
         yield "Problems:"
         yield from (f"  {problem}" for problem in job.problems)
 
 
-def _pod_lines(pod: PodLine, at: Callable[[float], str]) -> Iterator[str]:
+def _pod_lines(pod: PodLine, things: str, at: Callable[[float], str]) -> Iterator[str]:
     since = f" since {at(pod.started or pod.created)}"
-    yield f"  {pod.name}: {pod.stage}{since}{f' on {pod.node}' if pod.node else ''}, {len(pod.nics)} held" + (
+    yield f"  {pod.name}: {pod.stage}{since}{f' on {pod.node}' if pod.node else ''}, {len(pod.nics)} {things}" + (
         "" if pod.counts or not pod.nics else ", not counted"
     )
     yield from (f"    {nic.address}  {nic.source}" for nic in pod.nics)

@@ -148,10 +148,12 @@ class Permission(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     namespace: str = ""
     name: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def target(self) -> str:
+        """On what."""
         what = f"{self.resource}.{self.group}" if self.group else self.resource
         what += f"/{self.subresource}" if self.subresource else ""
-        return f"{self.verb} {what}" + (f" in namespace {self.namespace}" if self.namespace else "")
+        return what + (f" in namespace {self.namespace}" if self.namespace else "")
 
 
 def needed(site: Site) -> list[Permission]:
@@ -232,9 +234,15 @@ def permissions(site: Site) -> Iterator[Result]:
     missing = [permission for permission, may in zip(wanted, found, strict=True) if not may]
     if not missing:
         yield ok("permissions", f"{account} has all {len(wanted)}")
+    advice = "apply the roles of this version: kubectl apply -k manifests/base"
+    if len(missing) == len(wanted):
+        yield failure("permissions", f"{account} has none of its {len(wanted)}", advice)
+        return
+    verbs: dict[str, list[str]] = {}
     for permission in missing:
-        advice = "apply the roles of this version: kubectl apply -k manifests/base"
-        yield failure("permissions", f"{account} may not {permission}", advice)
+        verbs.setdefault(permission.target, []).append(permission.verb)
+    for target, names in verbs.items():
+        yield failure("permissions", f"{account} may not {', '.join(names)} {target}", advice)
 
 
 def _username(site: Site) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from cvji.jobs import replacement
 from cvji.jobs.kinds import Job
+from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.replay import Recorded, Replay, Snapshot, replay
 from cvji.jobs.report import RunReport
@@ -48,7 +49,8 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     """One job. Times are seconds since the epoch.
 
     `climb` leads from pods to the reported job, a line a way. `state` is that of its run (runs.State), `waits_for` what
-    would change it, `since` and `due` from when and until when at the latest. `holds` counts what would be reported.
+    would change it, `since` and `due` from when and until when at the latest. `holds` counts the `things` that
+    it holds: NICs, or nodes.
     """
 
     job: str
@@ -58,6 +60,7 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     state: str
     waits_for: str
     holds: int
+    things: str
     since: int | None = None
     due: int | None = None
     problems: tuple[str, ...] = ()
@@ -109,6 +112,7 @@ def explain(
         state=state.value,
         waits_for=waits,
         holds=len(cluster.counts(uid)),
+        things="nodes" if policy.mode is Mode.NODE else "NICs",
         since=None if since is None else int(since),
         due=None if due is None or due == float("inf") else int(due),
         problems=(*(f"{problem.object}: {problem.message}" for problem in played.problems), *problems),
