@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cvji import __version__, build
+from cvji import __version__, build, commands
 from cvji.settings import (
     CloudVision,
     LogFormat,
@@ -164,6 +164,9 @@ def informer(
             help="How long the records of ended jobs that are deleted are kept; 0: not at all.",
         ),
     ] = "24h",
+    events: Annotated[
+        bool, _option("--events/--no-events", env="EVENTS", help="Say on each job's object what became of its reports.")
+    ] = True,
     health_address: Health = "",
     context: Context = "",
     log_level: Level = "info",
@@ -201,6 +204,7 @@ def informer(
         resync=_duration(resync_interval, "RESYNC_INTERVAL"),
         report_history=_duration(report_history, "REPORT_HISTORY"),
         health_address=health_address,
+        events=events,
         context=context,
         rediscover=_duration(kind_retry, "KIND_RETRY"),
     )
@@ -381,6 +385,9 @@ def nodeconfig_delete(
 
     requests = command.removals(node)
     _send(requests, api_server, api_token_file, api_ca_file, insecure, timeout, output, dry_run=dry_run)
+
+
+commands.register(app)
 
 
 def _documents(kind: type[T], file: str, *, flags: bool) -> list[T] | None:

@@ -29,6 +29,7 @@ from cvji.informer.inbox import (
     StandBy,
     Stop,
 )
+from cvji.informer.jobevents import JobEvents, Silent
 from cvji.jobs.report import Key, RunReport
 from cvji.kube.events import ClusterEvent, Discovered, Listed, Resource, Unserved, WatchLost
 from cvji.kube.watches import Watches
@@ -75,6 +76,7 @@ class Loop:
         recover: Callable[[int], None] = lambda _: None,
         check: Callable[[], None] = lambda: None,
         release: Callable[[bool], None] = lambda _: None,
+        events: JobEvents | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`keep` says which watch events are of interest. `recover` reads the records of former leaders, `check` those
@@ -84,6 +86,7 @@ class Loop:
         self._inbox = inbox
         self._metrics = metrics
         self._keep, self._recover, self._check, self._release = keep, recover, check, release
+        self._events = events or Silent()
         self._clock = clock
         self._awaited: set[Resource] | None = None  # resources whose list is still to come; None before API discovery
         self._listed: set[Resource] = set()  # resources whose list was applied
@@ -133,6 +136,8 @@ class Loop:
         if self.phase is Phase.LEADING:
             for report in self._reporter.advance(self._clock()):
                 _announce(report)
+                if isinstance(report, RunReport):
+                    self._events.decided(report)
         for action in self._reporter.book.take():
             self._do(action)
         if self.phase is Phase.DRAINING:
@@ -170,6 +175,7 @@ class Loop:
             case list():
                 self._take_events(happened, now)
             case Discovered(resources):
+                self._events.served(resources)
                 self._awaited = (self._awaited or set()) | set(resources)
                 self._note_synced()
             case Unserved():
@@ -258,6 +264,8 @@ class Loop:
 
     def _settle(self, key: Key, revision: int, answer: Answer, now: float) -> None:
         book = self._reporter.book
+        if (newest := book.newest(key)) is not None and newest.revision == revision:
+            self._events.answered(key, answer)
         match answer.verdict:
             case Verdict.DELIVERED:
                 book.delivered(key, revision, now)

@@ -29,6 +29,7 @@ from cvji.informer.inbox import (
     StandBy,
     Stop,
 )
+from cvji.informer.jobevents import Announcer, Writer
 from cvji.informer.loop import Loop, unreadable
 from cvji.jobs.cluster import Problem
 from cvji.jobs.kinds import Job, Registry
@@ -85,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True):
     resync: float = 0.0
     report_history: float = HISTORY_AGE
     health_address: str = ""
+    events: bool = False
 
     def __repr__(self) -> str:
         return f"Settings(location={self.location!r})"
@@ -140,6 +142,8 @@ class Informer:
         `inbox` is where everything that happens goes; it is bounded.
         """
         self._settings, self._metrics, self._elector = settings, metrics, elector
+        for verdict in Verdict:  # a counter that begins at 1 shows Prometheus no increase
+            metrics.reports.labels(verdict.value)
         self.inbox = inbox or queue.Queue[Happening](QUEUE_BATCHES)
         permit = partial(_permit, elector) if elector else lambda: READ_TIMEOUT
         self._store: Store | None = None
@@ -175,6 +179,7 @@ class Informer:
             recover=self._recover,
             check=lambda: self._start("records", self._check),
             release=lambda release: elector.stop(release=release) if elector else None,
+            events=Announcer(Writer(api, _identity()).put) if settings.events and client is not None else None,
             clock=clock,
         )
 
@@ -341,8 +346,7 @@ def run(settings: Settings) -> int:
     if settings.leader_elect and settings.cloudvision:
         if not settings.state_namespace:
             raise SettingsError("LEADER_ELECT needs STATE_NAMESPACE, where the Lease and the records are kept")
-        identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4()}"
-        elector = Elector(api, settings.state_namespace, NAME, identity)
+        elector = Elector(api, settings.state_namespace, NAME, _identity())
     informer = Informer(settings, api, metrics, client=client, elector=elector)
     loop = informer.loop
     metrics.look(loop.look)
@@ -365,6 +369,11 @@ def run(settings: Settings) -> int:
     if settings.cloudvision and settings.cloudvision.insecure:
         log.warning("API_INSECURE_SKIP_VERIFY: whoever answers at %s gets the token", settings.cloudvision.address)
     return informer.run()
+
+
+def _identity() -> str:
+    """Of this process, in the Lease and in Events."""
+    return os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4()}"
 
 
 def _permit(elector: Elector) -> float:

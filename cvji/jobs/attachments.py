@@ -49,6 +49,10 @@ def multus_macs(annotation: str | None, note: Note = None) -> tuple[tuple[str, .
     problem = ""
     for entry in [entries] if isinstance(entries, NetworkStatus) else entries:
         if not entry.mac or entry.default or entry.interface == "eth0":
+            if note:
+                own = entry.default or entry.interface == "eth0"
+                why = "is the cluster network's own" if own else "has no mac"
+                note(f"{entry.interface or 'an attachment'} is left out: it {why}")
             continue
         if mac := ethernet_mac(entry.mac):
             macs.add(mac)

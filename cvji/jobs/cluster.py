@@ -331,6 +331,14 @@ class Cluster:
         """What a pod holds while it runs, or held when it ended."""
         return self._sources.holds(pod)
 
+    def by_source(self, pod: Pod) -> dict[str, Holds]:
+        """The same, by the name of the source that says so."""
+        return self._sources.by_source(pod)
+
+    def root(self, uid: str) -> str:
+        """The uid of the job that an object of owner `uid` counts for; "" if every job above it has ended."""
+        return self._owners.root(uid)
+
     def counts(self, uid: str, until: float = math.inf) -> Holds:
         """What counts for a job's run: what pods hold that run, and what pods of the run held that succeeded.
 

@@ -79,7 +79,9 @@ SourceEvent = ClaimChanged | NodeNics
 
 
 class Source(Protocol):
-    """One way in which a pod comes to hold NICs."""
+    """One way in which a pod comes to hold NICs. `name` is what people call it."""
+
+    name: str
 
     def put(self, pod: Pod) -> None:
         """A pod was made or changed."""
@@ -102,6 +104,8 @@ class Source(Protocol):
 class Annotation:
     """Multus writes the MACs of a pod's attachments into the pod's own annotation: nothing else changes them."""
 
+    name = "annotation"
+
     def put(self, pod: Pod) -> None:
         """Nothing to keep."""
 
@@ -122,6 +126,8 @@ class Annotation:
 
 class Inventory:
     """Pods on the host's network have no attachment of their own: they hold their node's NICs."""
+
+    name = "node inventory"
 
     def __init__(self) -> None:
         self._nodes: dict[str, bytes] = {}
@@ -166,6 +172,8 @@ class Claims:
     A claim is released when its pod is done, and that may be seen before the pod's own end. So a claim that is
     deleted, emptied or reserved for others takes nothing from a pod: the pod keeps what it had until it is gone.
     """
+
+    name = "resource claim"
 
     def __init__(self, pods: Mapping[str, Pod]) -> None:
         """`pods` are those that are known, by uid."""
@@ -264,6 +272,14 @@ class Sources:
         if self._mode is Mode.NODE:
             return Holds(nodes=(pod.node,))
         return Holds(merge(source.macs(pod) for source in self._sources))
+
+    def by_source(self, pod: Pod) -> dict[str, Holds]:
+        """What each source says that the pod holds, by the source's name; the union of it is `holds`."""
+        if not pod.node:
+            return {}
+        if self._mode is Mode.NODE:
+            return {"node": Holds(nodes=(pod.node,))}
+        return {source.name: Holds(macs) for source in self._sources if (macs := source.macs(pod))}
 
 
 def merge(parts: Iterable[bytes]) -> bytes:

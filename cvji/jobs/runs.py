@@ -119,6 +119,10 @@ class Runs:
         elif report.state is not JobState.CANCELLED:  # only the job's object says so
             self.state = State.ENDED
 
+    def resume_as_reported(self, view: View) -> None:
+        """Go on from a report that says what is held just now: nothing has changed since."""
+        self.state, self._held_changes = State.REPORTED, view.group.held_changes
+
     def follows(self, end: int) -> None:
         """What the job holds belonged to another job until `end`."""
         self._not_before = max(self._not_before, end)
@@ -133,6 +137,17 @@ class Runs:
     def in_progress(self) -> RunReport | None:
         """The newest report of the run that is in progress, if there is one."""
         return self.reported if self.reported is not None and self.reported.end is None else None
+
+    def waiting(self) -> tuple[float, float]:
+        """Since when the present state has waited, and until when it will if nothing changes; infinite: for ever."""
+        match self.state:
+            case State.CHANGING:
+                steady = self._steady + self._policy.stability_delay
+                return self._since, min(steady, self._since + self._policy.max_wait)
+            case State.VACANT:
+                return self._vacant, self._vacant + self._policy.max_wait
+            case _:
+                return self._steady, self.due
 
     # --- judging ------------------------------------------------------------------------------------
 

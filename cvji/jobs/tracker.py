@@ -107,6 +107,22 @@ class Tracker:
         self._departed.clear()
         self.leading = True
 
+    # --- for explanations ---------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> Cluster:
+        """The objects that were seen."""
+        return self._cluster
+
+    def runs(self, uid: str) -> Runs | None:
+        """The runs of a job, if it is judged at all."""
+        return self._jobs.get(uid)
+
+    def owner_expected(self, uid: str) -> bool:
+        """Whether a job has an owner of a watched kind that is not seen yet: a report of the job waits for it."""
+        view = self._cluster.view(uid)
+        return self._owner_expected(view.job or view.last)
+
     # --- what follows from it -----------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:

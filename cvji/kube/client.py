@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -275,6 +276,12 @@ class Api:
         headers = {"Accept-Encoding": "gzip"}
         return self._read(self._request("GET", path, query, headers=headers, read_timeout=timeout))
 
+    def server_time(self) -> float | None:
+        """The API server's clock by its Date header, in seconds since the epoch. Raises ApiError."""
+        response = self._request("GET", "/version")
+        self._read(response)
+        return http_date(response.headers.get("Date"))
+
     def send(
         self,
         method: str,
@@ -328,6 +335,14 @@ class Api:
                     yield from filter(None, lines)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:  # ValueError: TLS, shut by us
                 raise ApiError(0, _transport(err)) from None
+
+
+def http_date(header: str | None) -> float | None:
+    """A Date header (RFC 9110 6.6.1) in seconds since the epoch; None if it is none."""
+    try:
+        return parsedate_to_datetime(header).timestamp() if header else None
+    except (ValueError, OverflowError):
+        return None
 
 
 # What urllib3 puts before what went wrong: the server is named already where this is shown.

@@ -85,6 +85,7 @@ def pod_specs(objects: list[Object]) -> list[Any]:
 def test_the_cluster_role_of_the_informer_is_the_registry_and_what_jobs_hold(base: list[Object]) -> None:
     resources = {(kind.group, kind.plural) for kind in BUILT_IN} | {("", "pods"), ("resource.k8s.io", "resourceclaims")}
     expected = {(group, plural, verb, "") for group, plural in resources for verb in ("list", "watch")}
+    expected |= {("", "events", verb, "") for verb in ("create", "patch")}
     assert grants(one(base, "ClusterRole", "cv-job-informer")) == expected
 
 

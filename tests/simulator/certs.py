@@ -16,7 +16,10 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: str, public: ec.EllipticCurvePublicKey, ca_public: ec.EllipticCurvePublicKey
+    subject: str,
+    public: ec.EllipticCurvePublicKey,
+    ca_public: ec.EllipticCurvePublicKey,
+    until: datetime.datetime | None = None,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -25,8 +28,8 @@ def _builder(
         .issuer_name(_name("simulator CA"))
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(until or now + datetime.timedelta(days=2))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_public), critical=False)
     )
@@ -38,8 +41,12 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def make_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server context for 127.0.0.1 and localhost, and the file of the CA that vouches for it."""
+def make_tls(folder: Path, days: float = 2) -> tuple[ssl.SSLContext, Path]:
+    """A server context for 127.0.0.1 and localhost, and the file of the CA that vouches for it.
+
+    The server's certificate is valid for so many more days; it has expired if that is negative.
+    """
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(*(name == "sign" for name in ["", "", "", "", "", "sign", "", "", ""]))
     ca = (
@@ -50,7 +57,7 @@ def make_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
     )
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     server = (
-        _builder("simulator", key.public_key(), ca_key.public_key())
+        _builder("simulator", key.public_key(), ca_key.public_key(), until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

@@ -165,12 +165,12 @@ class CloudVisionSimulator(SimulatedServer):
     `contradictions`. With `readable` False, the token may write and not read. `clock` dates the changes.
     """
 
-    def __init__(self, token: str = "secret-token-of-the-simulator") -> None:
+    def __init__(self, token: str = "secret-token-of-the-simulator", certificate_days: float = 2) -> None:
         self.token = token
         self.readable = True
         self.clock: Callable[[], float] = time.time
         self._folder = tempfile.TemporaryDirectory(prefix="cvji-simulator-")
-        tls, self.ca_file = make_tls(Path(self._folder.name))
+        tls, self.ca_file = make_tls(Path(self._folder.name), certificate_days)
         self.requests: list[Received] = []
         self.rejected: list[str] = []
         self.contradictions: list[str] = []

@@ -354,6 +354,8 @@ class KubernetesSimulator(SimulatedServer):
                 version = int(base64.b64decode(token).decode().split(":")[0])
             else:
                 chosen = query.get("fieldSelector", "").removeprefix("metadata.name=")
+                if "=" in chosen:
+                    raise RefusalError(400, "BadRequest", f"field label not supported: {chosen.partition('=')[0]}")
                 items = [
                     stored.raw
                     for key, stored in self._objects.items()

@@ -48,9 +48,10 @@ def test_secondary_attachments_count_and_the_cluster_network_does_not() -> None:
     ]
     notes: list[str] = []
     assert multus_macs(json.dumps(entries), notes.append) == (("02:00:00:00:00:0a", "02:00:00:00:00:0b"), "")
-    assert notes[0] == 'net1 has 02:00:00:00:00:0b {"type": "pci"}'
+    assert notes[1] == "eth0 is left out: it is the cluster network's own"
+    assert notes[3] == 'net1 has 02:00:00:00:00:0b {"type": "pci"}'
     assert notes[-1] == f"net4: {INFINIBAND} is an InfiniBand address, on no Ethernet switch"
-    assert len(notes) == 4
+    assert len(notes) == 7
 
 
 def test_what_is_wrong_is_said() -> None:

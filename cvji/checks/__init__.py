@@ -1,0 +1,1 @@
+"""What `cvji check` looks at: each check is one function from a Site to results."""

@@ -1,0 +1,77 @@
+"""What the checks look at: one cluster, its informer's settings, and what several checks need, read once."""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from cvji.cloudvision.client import Token
+from cvji.deployed import Deployed
+from cvji.jobs.kinds import Registry
+from cvji.kube.client import Api, ApiError
+from cvji.kube.discovery import Served, served
+from cvji.kube.reading import pages
+from cvji.reports.records import GROUP, Listed, RecordError, Unreadable, read, read_stored
+from cvji.settings import CloudVision, NodeConfigMode
+
+CLAIM = ("resource.k8s.io", "ResourceClaim")
+REPORTS = {"job": (GROUP, "JobReport"), "node": (GROUP, "NodeReport")}
+NODE_STATES = {
+    NodeConfigMode.DISCOVERY: (GROUP, "NodeInterfaceState"),
+    NodeConfigMode.SRIOVOPERATOR: ("sriovnetwork.openshift.io", "SriovNetworkNodeState"),
+}
+
+
+class Site:
+    """A cluster with an informer, as checks see it. `now` is in seconds since the epoch."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        settings: Deployed,
+        now: float,
+        environment: Mapping[str, str],
+        cloudvision: CloudVision | None = None,
+        token: Token | None = None,
+    ) -> None:
+        """`cloudvision` is None where its address is not known here."""
+        self.api, self.namespace, self.settings, self.now = api, namespace, settings, now
+        self.environment, self.cloudvision, self.token = environment, cloudvision, token
+        self.registry = Registry(settings.kinds())
+
+    @cached_property
+    def server_time(self) -> float | None:
+        """The API server's clock; None where it does not say. Raises ApiError."""
+        return self.api.server_time()
+
+    def age(self, at: float) -> float:
+        """How long ago that was, by the cluster's clock: this machine's may be wrong. Raises ApiError."""
+        return (self.now if self.server_time is None else self.server_time) - at
+
+    @cached_property
+    def node_state(self) -> tuple[str, str] | None:
+        """Group and kind of the node states that the informer reads."""
+        return NODE_STATES.get(self.settings.nodeconfig())
+
+    @cached_property
+    def served(self) -> Served:
+        """What the cluster serves of all that the informer may look for. Raises ApiError."""
+        wanted = {kind.key for kind in self.registry} | {CLAIM, *REPORTS.values()}
+        return served(self.api, wanted | ({self.node_state} if self.node_state else set()))
+
+    @cached_property
+    def records(self) -> list[Listed | Unreadable]:
+        """Every JobReport and NodeReport. Raises ApiError."""
+        found: list[Listed | Unreadable] = []
+        for kind, key in REPORTS.items():
+            resource = self.served.found.get(key)
+            if resource is None:
+                raise ApiError(404, f"the {key[1]} CRD is not installed")
+            for raw in pages(self.api, resource.path(self.namespace)):
+                try:
+                    found.append(read("job" if kind == "job" else "node", raw))
+                except RecordError as err:
+                    try:
+                        found.append(Unreadable("job" if kind == "job" else "node", read_stored(raw), str(err)))
+                    except RecordError:
+                        continue
+        return found

@@ -1,0 +1,195 @@
+"""Reads from CloudVision's resource API: one resource, or all of them (design 2.1; GetOne and GetAll).
+
+For commands that look once. A token may be allowed to write and not to read: that is an answer like others.
+"""
+
+import ssl
+from collections.abc import Iterator
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import urllib3
+
+from cvji.cloudvision.client import Client, Token, _message, _transport_message
+from cvji.cloudvision.payloads import JOB_CONFIG
+from cvji.settings import CloudVision
+
+TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
+CHUNK = 64 * 1024
+LINE_LIMIT = 4 * 1024 * 1024  # one resource: far beyond the largest job
+
+
+class ReadError(Exception):
+    """CloudVision did not give what was asked. `status` is the HTTP status, 0 where no answer came."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"HTTP {status}: {message}" if status else message)
+        self.status = status
+
+
+class Wire(msgspec.Struct, rename="camel"):
+    """Answers are in lowerCamelCase; unknown fields are skipped."""
+
+
+class Key(Wire):
+    """What a resource is found by."""
+
+    id: str = ""
+
+
+class Values(Wire):
+    """The service's way of writing a list of strings."""
+
+    values: tuple[str, ...] = ()
+
+
+class JobConfig(Wire):
+    """A JobConfig as it is held."""
+
+    key: Key
+    name: str = ""
+    location: str = ""
+    state: str = ""
+    type: str = ""
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    interfaces: Values | None = None
+    nodes: Values | None = None
+
+
+class _Result(Wire):
+    value: JobConfig | None = None
+
+
+class _Line(Wire):
+    result: _Result | None = None
+
+
+_LINE = msgspec.json.Decoder(_Line)
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """What a server shows of itself. `issuer` and `expires` (seconds since the epoch) are its certificate's."""
+
+    issuer: str = ""
+    expires: float | None = None
+    verified: bool = True
+
+
+class Reader:
+    """Reads from one CloudVision."""
+
+    def __init__(self, server: CloudVision, token: Token) -> None:
+        """Raises SettingsError if the CA file or the environment's proxy cannot be used."""
+        self._base = f"https://{server.address}"
+        self._token = token
+        self.peer = Peer(verified=not server.insecure)
+        self.server_time: float | None = None  # of the last answer
+        reader = self
+
+        class Connection(urllib3.connection.HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                reader.peer = _peer(self.sock, verified=not server.insecure)
+
+        class Pool(urllib3.HTTPSConnectionPool):
+            ConnectionCls = Connection
+
+        # The client's way to the server, proxy and all, with connections that look at the certificate.
+        self._pool = Client(server, token)._pool  # noqa: SLF001
+        self._pool.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": Pool}
+
+    def status(self) -> tuple[int, str]:
+        """What CloudVision says to a request for a job that does not exist: its status and words.
+
+        404: the token may read. 403: it may not. 401: it is not accepted. Raises ReadError with status 0.
+        """
+        try:
+            self._open("GET", f"{JOB_CONFIG}?{urlencode({'key.id': 'cvji-check'})}").close()
+        except ReadError as err:
+            if not err.status:
+                raise
+            return err.status, str(err)
+        return 200, ""
+
+    def running(self, location: str) -> Iterator[JobConfig]:
+        """Every JobConfig that CloudVision shows as RUNNING at a location. Raises ReadError."""
+        return self._all({"location": location, "state": "JOB_STATE_RUNNING"})
+
+    def jobs(self, location: str) -> Iterator[JobConfig]:
+        """Every JobConfig at a location. Raises ReadError."""
+        return self._all({"location": location})
+
+    def _all(self, wanted: dict[str, str]) -> Iterator[JobConfig]:
+        body = msgspec.json.encode({"partialEqFilter": [wanted]})
+        response = self._open("POST", f"{JOB_CONFIG}/all", body)
+        rest = b""
+        try:
+            for chunk in response.stream(CHUNK, decode_content=True):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield from _read(line, wanted)
+                if len(rest) > LINE_LIMIT:
+                    raise ReadError(0, f"one resource is over {LINE_LIMIT} bytes")
+            yield from _read(rest, wanted)
+        except (urllib3.exceptions.HTTPError, OSError) as err:
+            raise ReadError(0, _transport_message(err)) from None
+        finally:
+            response.close()
+
+    def _open(self, method: str, path: str, body: bytes | None = None) -> urllib3.BaseHTTPResponse:
+        token = self._token.current()
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "cvji"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = self._pool.request(
+                method, self._base + path, body=body, headers=headers, timeout=TIMEOUT, redirect=False,
+                preload_content=False,
+            )  # fmt: skip
+        except (urllib3.exceptions.HTTPError, OSError) as err:
+            raise ReadError(0, _transport_message(err)) from None
+        self.server_time = _date(response.headers.get("Date"))
+        if response.status >= 300:
+            try:
+                words = _message(response.read(CHUNK, decode_content=True)).replace(token, "***")
+            except (urllib3.exceptions.HTTPError, OSError):
+                words = ""
+            finally:
+                response.close()
+            raise ReadError(response.status, words)
+        return response
+
+
+def _read(line: bytes, wanted: dict[str, str]) -> Iterator[JobConfig]:
+    if not line.strip():
+        return
+    try:
+        found = _LINE.decode(line)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
+        raise ReadError(0, f"an answer of CloudVision's cannot be read: {err}") from None
+    job = found.result.value if found.result else None
+    # A server that knows no filter sends everything.
+    if job is not None and all(getattr(job, name) == value for name, value in wanted.items()):
+        yield job
+
+
+def _date(header: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(header).timestamp() if header else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _peer(sock: Any, *, verified: bool) -> Peer:
+    certificate: dict[str, Any] = sock.getpeercert() or {} if hasattr(sock, "getpeercert") else {}
+    parts = {name: value for part in certificate.get("issuer", ()) for name, value in part}
+    issuer = str(parts.get("commonName") or parts.get("organizationName") or "")
+    try:
+        expires = float(ssl.cert_time_to_seconds(certificate["notAfter"]))
+    except (KeyError, ValueError):
+        expires = None
+    return Peer(issuer, expires, verified)

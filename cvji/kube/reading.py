@@ -1,0 +1,37 @@
+"""Reads for commands that look once and do not watch: one object, or a list page by page, undecoded."""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from cvji.kube.client import Api, ApiError
+from cvji.kube.discovery import decode
+from cvji.kube.objects import ObjectList
+
+PAGE = 500
+TIMEOUT = 10.0  # seconds for one request: somebody waits at a terminal
+_LIST = msgspec.json.Decoder(ObjectList)
+
+
+def one(api: Api, path: str) -> bytes | None:
+    """One object; None if there is none. Raises ApiError."""
+    try:
+        return api.get(path, timeout=TIMEOUT)
+    except ApiError as err:
+        if err.code == 404:
+            return None
+        raise
+
+
+def pages(api: Api, path: str, query: Mapping[str, str] | None = None) -> Iterator[msgspec.Raw]:
+    """Each object of a collection. Raises ApiError: 410 if reading took longer than the list is kept."""
+    token = ""
+    while True:
+        asked: dict[str, str | int] = {"limit": PAGE, **(query or {})}
+        if token:
+            asked["continue"] = token
+        page = decode(_LIST, api.get(path, asked, timeout=TIMEOUT))
+        yield from page.items or ()
+        token = page.metadata.continue_ or ""
+        if not token:
+            return

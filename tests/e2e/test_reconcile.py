@@ -1,0 +1,120 @@
+"""`cvji holders` and `cvji reconcile`, as processes, beside an informer. One body for each kind of cluster."""
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.e2e.in_process import wait_until
+from tests.e2e.kit import EXECUTABLE, Stage, stamp
+from tests.simulator.objects import Object, ended, job, pod
+
+TORCH = ("kubeflow.org", "PyTorchJob")
+GONE = "11111111-2222-4333-8444-555555555555"
+
+
+def mac(number: int) -> str:
+    return f"02:00:00:00:0d:{number:02x}"
+
+
+def run(stage: Stage, *arguments: str, **more: str) -> tuple[int, str, str]:
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    env = {**clean, "KUBECONFIG": str(stage.cluster.kubeconfig), "NO_PROXY": "*", "LOCATION": "lab", **more}
+    env |= {"API_SERVER": stage.cloudvision.address, "API_CA_FILE": str(stage.cloudvision.ca_file)}
+    env |= {"API_TOKEN": stage.cloudvision.token}
+    done = subprocess.run(
+        [EXECUTABLE, *arguments], env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert stage.cloudvision.token not in done.stdout + done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def reported(stage: Stage, name: str, number: int) -> Object:
+    """A job that runs and is reported, and whose record says that it is delivered."""
+    made = stage.cluster.create(job(*TORCH, name))
+    stage.cluster.run_pod(pod(f"{name}-0", made, mac(number)))
+    stage.wait_for_states(name, "RUNNING")
+    path = f"/apis/cloudvision.arista.io/v1/namespaces/cloudvision/jobreports/{made['metadata']['uid']}"
+
+    def delivered() -> bool:
+        found = stage.cluster.call("GET", path).get("status", {}).get("conditions", [])
+        return any(condition["status"] == "True" for condition in found)
+
+    wait_until(delivered, lambda: stage.cluster.call("GET", path))
+    return made
+
+
+def show(stage: Stage, key: str, **more: Any) -> None:
+    """CloudVision has an entry that this cluster has not reported."""
+    entry = {"key": {"id": key}, "name": "left-over", "location": "lab", "state": "JOB_STATE_RUNNING"}
+    held = {"start_time": stamp(-600), "interfaces": {"values": [mac(9)]}}
+    with stage.cloudvision.lock:
+        stage.cloudvision._jobs.set(key, {**entry, **held, **more})
+
+
+@pytest.fixture
+def watched(stage: Stage) -> Stage:
+    stage.informer(STATE_NAMESPACE="cloudvision", NODECONFIG_MODE="disabled")
+    return stage
+
+
+def test_who_holds_a_mac_address_now_and_then(watched: Stage) -> None:
+    made = reported(watched, "first", 1)
+    code, out, err = run(watched, "holders", mac(1).upper())
+    assert (code, err) == (0, "")
+    assert f"RUNNING    kubeflow.org/PyTorchJob team/first  {made['metadata']['uid']}" in out
+    code, out, _ = run(watched, "holders", mac(1), "--at", "2020-01-01T00:00:00Z")
+    assert (code, out) == (1, f"no run holds {mac(1)}, nor held it as far as is recorded\n")
+    code, out, _ = run(watched, "holders", mac(1), "--cloudvision", "-o", "json")
+    assert [item["source"] for item in json.loads(out)["holdings"]] == ["records", "cloudvision"]
+
+
+def test_what_is_left_over_in_cloudvision_is_listed_and_ended_and_nothing_else(watched: Stage) -> None:
+    made = reported(watched, "mine", 1)
+    assert run(watched, "reconcile")[0] == 0
+    show(watched, GONE)
+    show(watched, "tenant-1", type="JOB_TYPE_TENANT")
+    show(watched, "another-integration")
+    show(watched, GONE.replace("1", "2"), location="elsewhere")
+    code, out, _ = run(watched, "reconcile")
+    assert code == 1
+    assert f"RUNNING in CloudVision and not here: left-over ({GONE})" in out
+    assert "RUNNING at lab, here and in CloudVision: 1; tenants' jobs and ids of others: 2" in out
+    assert run(watched, "reconcile", "--end")[0] == 130  # nobody answers the question
+    code, out, err = run(watched, "reconcile", "--end", "--yes")
+    assert (code, err) == (0, "")
+    assert f"left-over ({GONE}): ended" in out
+    states = {key: held["state"] for key, held in watched.cloudvision.jobs.items()}
+    assert states.pop(GONE) == "JOB_STATE_CANCELLED"
+    assert set(states.values()) == {"JOB_STATE_RUNNING"}
+    assert made["metadata"]["uid"] in states
+
+
+def test_an_entry_whose_job_exists_is_never_ended(watched: Stage) -> None:
+    made = watched.cluster.create(job(*TORCH, "idle"))
+    uid = made["metadata"]["uid"]
+    if uid.count("-") != 4 or len(uid) != 36:
+        pytest.skip("the simulated API server makes no UUIDs")
+    show(watched, uid)
+    code, out, _ = run(watched, "reconcile", "--end", "--yes")
+    assert code == 1
+    assert "its job exists: the informer will report it" in out
+    assert watched.cloudvision.jobs[uid]["state"] == "JOB_STATE_RUNNING"
+
+
+def test_a_run_that_cloudvision_has_lost_is_listed(watched: Stage) -> None:
+    made = reported(watched, "lost", 1)
+    watched.cloudvision.forget()
+    code, out, _ = run(watched, "reconcile")
+    assert code == 1
+    assert f"RUNNING here and not in CloudVision: kubeflow.org/PyTorchJob team/lost ({made['metadata']['uid']})" in out
+    watched.cluster.set_status(made, ended(*TORCH, "COMPLETED", stamp(-5), stamp()) or {})
+
+
+def test_a_token_that_may_not_read_is_told_apart(watched: Stage) -> None:
+    watched.cloudvision.readable = False
+    code, _, err = run(watched, "reconcile")
+    assert code == 1
+    assert "may not read computejob" in err

@@ -1,0 +1,5 @@
+"""The stage of the end-to-end tests."""
+
+from tests.e2e.conftest import cloudvision, kubernetes, simulated
+
+__all__ = ["cloudvision", "kubernetes", "simulated"]

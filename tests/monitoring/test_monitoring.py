@@ -1,0 +1,155 @@
+"""Alerts and dashboard: promtool's tests of the rules, and that every metric and label in them exists."""
+
+import json
+import re
+import runpy
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cvji.telemetry.metrics import DiscoveryMetrics, Metrics, Moment, Watch
+from tests.deploy.rendered import needs
+from tests.e2e.kit import Stage, free_port, scrape
+from tests.simulator.cloudvision import Fault
+from tests.simulator.objects import job, pod
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "manifests" / "monitoring"
+# Labels that scraping adds; `le` is a histogram's.
+SCRAPED = {"namespace", "pod", "node", "container", "instance", "job", "le"}
+METRIC = re.compile(r"\bcvji_\w+")
+# Once the selectors are taken out: the labels of `by (...)`.
+BY = re.compile(r"\b(?:by|without|on)\s*\(([^)]*)\)")
+
+
+def alerts() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["spec"]["groups"]
+    found: list[dict[str, Any]] = group["rules"]
+    return found
+
+
+def queries() -> Iterator[str]:
+    for alert in alerts():
+        yield alert["expr"]
+    for row in yaml.safe_load((MONITORING / "dashboard.yaml").read_text())["rows"]:
+        for panel in row["panels"]:
+            yield from panel["queries"].values()
+
+
+def exposed() -> dict[str, set[str]]:
+    """Labels by the names of samples, with a value in every metric."""
+    metrics, discovery = Metrics(), DiscoveryMetrics()
+    metrics.reports.labels("delivered").inc()
+    metrics.look(lambda: Moment({"running": 1}, 1, True, 0, 0.0, {"pods": Watch(0, 0, 0.0)}))
+    discovery.writes.labels("written").inc()
+    discovery.show(1, 1, synced=True)
+    found: dict[str, set[str]] = defaultdict(set)
+    for registry in (metrics.registry, discovery.registry):
+        for family in registry.collect():
+            for sample in family.samples:
+                found[sample.name] |= set(sample.labels)
+    return found
+
+
+def test_every_metric_and_label_in_alerts_and_dashboard_is_exposed() -> None:
+    known = exposed()
+    for query in queries():
+        names = METRIC.findall(query)
+        assert names, query
+        assert set(names) <= known.keys(), query
+        labels = {label for name in names for label in known[name]} | SCRAPED
+        selected = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", query))
+        grouped = {label.strip() for part in BY.findall(query) for label in part.split(",")}
+        assert selected | grouped <= labels, query
+
+
+def test_the_dashboard_is_what_its_source_makes() -> None:
+    module = runpy.run_path(str(ROOT / "build" / "dashboard.py"))
+    assert (MONITORING / "dashboard.json").read_text() == module["generated"]()
+
+
+def test_every_alert_has_a_runbook_and_a_severity() -> None:
+    for alert in alerts():
+        assert alert["annotations"].keys() == {"summary", "runbook"}, alert["alert"]
+        assert alert["labels"]["severity"] in ("warning", "critical")
+
+
+def promtool(folder: Path, tests: dict[str, Any]) -> str:
+    """Run promtool's tests of the alerts; what it says, "" if they pass."""
+    needs("promtool")
+    rules = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["spec"]
+    for rule in rules["groups"][0]["rules"]:
+        del rule["annotations"]  # promtool compares their words too
+    (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+    (folder / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], **tests}))
+    done = subprocess.run(
+        ["promtool", "test", "rules", "tests.yaml"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_each_alert_fires_in_its_fault_and_not_without(tmp_path: Path) -> None:
+    tests = yaml.safe_load((Path(__file__).parent / "alerts.yaml").read_text())
+    tested = {item["alertname"] for test in tests["tests"] for item in test["alert_rule_test"] if "exp_alerts" in item}
+    assert tested == {alert["alert"] for alert in alerts()}
+    assert promtool(tmp_path, tests) == ""
+
+
+def test_a_refusing_cloudvision_raises_its_alert_by_what_a_real_informer_exposes(
+    simulated: Stage, tmp_path: Path
+) -> None:
+    port = free_port()
+    simulated.cloudvision.always = Fault(403, b'{"message":"no"}')
+    simulated.informer(HEALTH_ADDRESS=f"127.0.0.1:{port}", NODECONFIG_MODE="disabled")
+    before = scrape(port)
+    made = simulated.cluster.create(job("kubeflow.org", "PyTorchJob", "j"))
+    simulated.cluster.run_pod(pod("j-0", made, "02:00:00:00:0b:01"))
+    simulated.cloudvision.wait_for(lambda: simulated.cloudvision.requests)
+    series = 'cvji_reports_total{outcome="forbidden"}'
+    program = simulated.programs[0]
+    program.wait_for(lambda: scrape(port).get(series))
+    after = scrape(port)
+    found = [
+        {"series": name.replace("{", '{namespace="cloudvision",'), "values": f"{before.get(name, 0)}x5 {value}x10"}
+        for name, value in after.items()
+        if name.startswith("cvji_reports_total{")
+    ]
+    labels = {"severity": "warning", "namespace": "cloudvision", "outcome": "forbidden"}
+    test = {
+        "interval": "1m",
+        "input_series": found,
+        "alert_rule_test": [
+            {"eval_time": "8m", "alertname": "CvjiReportsRefused", "exp_alerts": [{"exp_labels": labels}]}
+        ],
+    }
+    assert promtool(tmp_path, {"evaluation_interval": "1m", "tests": [test]}) == ""
+
+
+def test_the_words_of_every_alert_are_templates_that_prometheus_takes(tmp_path: Path) -> None:
+    needs("promtool")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "cvji", "rules": alerts()}]}))
+    done = subprocess.run(["promtool", "check", "rules", "rules.yaml"], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_network_policy_lets_out_what_the_program_needs() -> None:
+    policy = yaml.safe_load((MONITORING / "networkpolicy.yaml").read_text())["spec"]
+    ports = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert {53, 443, 6443} <= ports
+    informer = next(yaml.safe_load_all((ROOT / "manifests" / "base" / "informer.yaml").read_text()))
+    (container,) = informer["spec"]["template"]["spec"]["containers"]
+    assert [port["containerPort"] for port in container["ports"]] == [policy["ingress"][0]["ports"][0]["port"]]
+    assert policy["podSelector"]["matchLabels"].items() <= informer["spec"]["template"]["metadata"]["labels"].items()
+    assert json.loads((MONITORING / "dashboard.json").read_text())["uid"] == "cvji"
+
+
+def test_kubectl_renders_all_of_it() -> None:
+    needs("kubectl")
+    done = subprocess.run(["kubectl", "kustomize", MONITORING], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kinds = sorted(item["kind"] for item in yaml.safe_load_all(done.stdout))
+    assert kinds == ["ConfigMap", "NetworkPolicy", "PodMonitor", "PrometheusRule"]
