@@ -35,7 +35,7 @@ Where design 2.4 is silent, this is how it is read:
 9. While nothing is held, whether START_MAX_WAIT for a change runs on or begins again is open.
 10. What a node's clock that is off says of a pod stands: one that began after the end that the object says counts in a
    report at the end if by its own time it began before. One that begins in the moment of that end may count or not.
-11. Pods that ran and whose NICs were never published may count for the start of a run or not, also those that ended
+11. Pods that run and whose NICs are not published (yet) may count for the start of a run or not, also those that ended
    before it held anything. The start that a suspension or an end takes from the object may stand or not.
 12. Where the object has no time of its end, that of a run told at its end alone may be any finish of its pods.
 13. Who cannot see claims may see a run end, or break, where claims alone go on; who learns late of an end may have told
