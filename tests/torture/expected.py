@@ -177,7 +177,7 @@ class Expected:
             there = [life for life in mine if life.ran <= moment < life.gone]
             seen = [life for life in mine if life.ran <= moment]
             also = [life for life in more if life.ran <= moment < life.gone]
-            holders = [life for life in there if life.had]
+            holders = [life for life in there if life.had and life.macs[0][0] <= moment]
             for lives in (there, seen, also, holders):
                 for times in ([life.pod.started for life in lives], [life.pod.ran_from for life in lives]):
                     pods.add(min((at for at in times if at is not None), default=0))

@@ -33,7 +33,14 @@ Where docs/design.md#runs is silent, this is how it is read:
 8. The end of a job that is gone may be any time from its deletion's request (or the last pod's end) to the moment
    that a leader notices; of one that holds nothing, that of its last pod, by the API server or by its node's clock.
 9. While nothing is held, whether START_MAX_WAIT for a change runs on or begins again is open.
-10. A run told in one JOBCONFIG_MODE and ended near its change may stay in the old one; a RUNNING one may not.
+10. What a node's clock that is off says of a pod stands: one that began after the end that the object says counts in a
+   report at the end if by its own time it began before. One that begins in the moment of that end may count or not.
+11. Pods that run and whose NICs are not published (yet) may count for the start of a run or not, also those that ended
+   before it held anything. The start that a suspension or an end takes from the object may stand or not.
+12. Where the object has no time of its end, that of a run told at its end alone may be any finish of its pods.
+13. Who cannot see claims may see a run end, or break, where claims alone go on; who learns late of an end may have told
+   of pods that began after it, and then reports them at the end too.
+14. A run told in one JOBCONFIG_MODE and ended near its change may stay in the old one; a RUNNING one may not.
 
 For every MAC, at every moment: a run that CloudVision shows as RUNNING with it had a pod that held it, or one that
 succeeded with it, at that moment or less than START_MAX_WAIT + STABILITY_DELAY + `delivery` of calm time before.

@@ -184,8 +184,8 @@ class RealHistory(History):
     def disturb(self, what: str) -> None:
         began = time.time()
         for number in self.world.disturb(what, self.chance.random() < 0.5):
-            for program in self.programs:
-                if program.process.poll() is None:
+            for program in [*self.programs, *self.leaving]:
+                if program.process.poll() is None and program not in self.awake_at:
                     program.process.send_signal(number)
         if time.time() - began > 1:  # a restart
             self.troubled_at = began

@@ -25,6 +25,13 @@ VARIANTS: list[tuple[Options, Faults]] = [
     (Options(), Faults(mode_changes=True)),
     (Options(), Faults(any=False)),
 ]
+# Seeds and variants in which the program, or the judge, was once wrong: starts and ends of runs that end before they are
+# told, NICs of an earlier run, pods that begin after the end, a Pending pod that goes with its job, a blind leader.
+REGRESSIONS = [
+    *[(seed, 0) for seed in (150, 210, 315, 928, 955, 1148, 1278, 1400, 1440, 1543, 1632)],
+    *[(750, 1), (945, 1), (1524, 1), (159, 1), (362, 2), (516, 2), (720, 2), (1370, 2), (1766, 2), (1669, 3)],
+    *[(seed, 5) for seed in (238, 414, 617, 657, 840, 1431, 1435, 1696)],
+]
 CHUNKS = list(range(FIRST, FIRST + COUNT, CHUNK))
 
 
@@ -44,6 +51,10 @@ def variant(first: int) -> tuple[Options, Faults]:
 @pytest.mark.parametrize("first", CHUNKS)
 def test_histories(first: int) -> None:
     assert differences(range(first, min(first + CHUNK, FIRST + COUNT)), *variant(first)) == []
+
+
+def test_histories_that_were_once_judged_wrong() -> None:
+    assert [text for seed, number in REGRESSIONS for text in differences([seed], *VARIANTS[number])] == []
 
 
 @pytest.mark.parametrize("first", CHUNKS)
