@@ -150,6 +150,8 @@ class Book:
         if entry is not None:
             entry.over = True
             self._retire(entry, now)
+            if not entry.settled:
+                self._waiting.append((now, entry.key, entry.newest.revision))
 
     def _write(self, entry: _Entry) -> None:
         revision, report = entry.newest.revision, entry.newest.report
