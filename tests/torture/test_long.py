@@ -113,7 +113,6 @@ def test_24_hours_of_churn_leave_no_trace(leads: bool) -> None:
     assert sizes[-1] < max(sizes[:2]) * 1.05
 
 
-@pytest.mark.xfail(strict=True, reason="the body is dropped only if the object is gone 10 s after it was written")
 def test_a_report_that_waits_is_kept_in_its_record_alone_once_its_job_is_gone() -> None:
     found = book.Book("lab", durable=True)
     found.put(REPORT, 0.0)
