@@ -31,13 +31,13 @@ from cvji.informer.inbox import (
 )
 from cvji.informer.jobevents import Announcer, Writer
 from cvji.informer.loop import Loop, unreadable
-from cvji.jobs.cluster import Problem
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.nics import Claim, Mode, read_claim
 from cvji.jobs.owners import OwnerPolicy
 from cvji.jobs.pods import Pod, read_pod
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import Key, RunReport
+from cvji.jobs.view import Problem
 from cvji.kube.client import Api, ApiError
 from cvji.kube.discovery import PODS
 from cvji.kube.events import Applied, ClusterEvent, Deleted

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import msgspec
 
-from cvji.jobs.cluster import ObjectEvent, Problem
+from cvji.jobs.cluster import ObjectEvent
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Claim, NodeNics
 from cvji.jobs.pods import Pod, Stage
@@ -17,6 +17,7 @@ from cvji.jobs.policy import Policy
 from cvji.jobs.report import RunReport, union
 from cvji.jobs.runs import State
 from cvji.jobs.tracker import Report, Tracker
+from cvji.jobs.view import Problem
 from cvji.kube.events import Applied, Listed, Resource
 
 _ENDED = (Stage.SUCCEEDED, Stage.FAILED, Stage.RELEASED)

@@ -30,17 +30,16 @@ Knows one job's view and the time it is given. Times are seconds since the epoch
 import enum
 import math
 import sys
-from typing import Protocol
 
 import msgspec
 
 from cvji.jobs import replacement, unwatched
-from cvji.jobs.cluster import View
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Mode
-from cvji.jobs.pods import Pod, Stage
+from cvji.jobs.pods import Stage
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import NOTHING, End, Holds, JobState, RunReport, union
+from cvji.jobs.view import Pods, View
 
 # What succeeded pods held is recorded this long after they succeed: many of a job's pods succeed together.
 KEEP_DELAY = 2.0
@@ -59,37 +58,13 @@ class State(enum.Enum):
     UNSEEN = "unseen"  # reported by a predecessor; the job's object has not been seen yet
 
 
-class Pods(Protocol):
-    """What a run asks about its job's pods; the answers cost as much as the job is large."""
-
-    def pods(self, uid: str) -> list[Pod]:
-        """The pods of the run: those of earlier runs are left out, unless they run."""
-        ...
-
-    def new_pods(self, uid: str, until: float = math.inf) -> list[Pod]:
-        """The pods that no earlier run has accounted for, created by `until`."""
-        ...
-
-    def holds(self, pod: Pod) -> Holds:
-        """What a pod holds, or held when it ended."""
-        ...
-
-    def counts(self, uid: str, until: float = math.inf) -> Holds:
-        """What counts for the run: what pods hold, and what pods held that succeeded, of those created by `until`."""
-        ...
-
-    def left(self, uid: str) -> Holds:
-        """What pods of the run held that succeeded and are gone."""
-        ...
-
-
 class Runs:
     """The runs of one job. `judge` says what is to be reported, and `due` when to judge again without an event."""
 
     __slots__ = (
-        "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_let_go", "_missed_newest",
-        "_newest", "_not_before", "_pending", "_policy", "_since", "_steady", "_succeeded", "_vacant", "due", "over",
-        "reported", "state",
+        "_began", "_changes", "_ended_at", "_first_seen", "_held_changes", "_keep_at", "_kept", "_let_go",
+        "_missed_newest", "_newest", "_not_before", "_pending", "_policy", "_since", "_steady", "_succeeded",
+        "_vacant", "due", "over", "reported", "state",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, now: float) -> None:
@@ -103,6 +78,7 @@ class Runs:
         self._newest = 0  # creation time of the newest pod that ran in earlier runs
         self._not_before = 0  # what the job holds belonged to another job until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
+        self._ended_at = 0  # when the job ended
         self._missed_newest = 0  # what `_newest` will be, should the job go on after an end that was not reported
         self._let_go = int(now)  # when it let the last NIC go
         self._began = self._since = self._steady = self._vacant = now
@@ -289,8 +265,10 @@ class Runs:
             if now < due:
                 self.due = due
                 return None
+        else:  # without a time of its own it ended when the last of the pods had that have ended by now
+            self._ended_at = end.at or min(view.group.finished, int(now)) or int(now)
         self._changes, self._steady, self._missed_newest = view.group.changes, now, view.group.newest
-        report = self._finish(view, job, end, pods, now)
+        report = self._finish(view, job, End(end.state, self._ended_at), pods, now)
         self.state, self._kept = State.MISSED if report is None else State.ENDED, NOTHING
         self.over = -math.inf if report is None else math.inf
         return report
@@ -362,7 +340,9 @@ class Runs:
         delay, wait = self._policy.stability_delay, self._policy.max_wait
         everyone = pods.new_pods(view.uid, end.at or math.inf)
         there = {pod.uid for pod in everyone}
-        ran = unwatched.held_long_enough(everyone, until, delay, wait, complete=self._pending <= there)
+        late = {pod.uid for pod in everyone if pod.uid in self._pending and (pod.ran_from or 0) >= at}
+        complete = self._pending <= there
+        ran = unwatched.held_long_enough(everyone, until, delay, wait, complete=complete, late=late)
         self._pending = frozenset(pod.uid for pod in everyone if pod.stage is Stage.PENDING) | (self._pending - there)
         held = union([*map(pods.holds, ran), pods.left(view.uid)]) if ran else NOTHING
         if not held:
@@ -379,8 +359,8 @@ class Runs:
         previous = max(self._not_before, (self.reported.end or 0) if self.reported else 0)
         if job.started and job.started >= previous:
             return job.started
-        otherwise = int(self._began) if previous else job.created or int(now)
-        return max(view.group.started or otherwise, previous)
+        # Without a pod of its own, what the run holds was left by the run before it.
+        return max(view.group.started or previous or job.created or int(now), previous)
 
     def _report(
         self, view: View, job: Job, run: int, state: JobState, start: int, end: int | None, held: Holds

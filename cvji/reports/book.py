@@ -286,7 +286,7 @@ class Book:
 
     def _note_waiting(self, key: Key, revision: int, now: float) -> None:
         entry = self._entries.get(key)
-        if entry is None or entry.settled or entry.newest.revision != revision:
+        if entry is None or entry.settled or entry.newest.revision != revision or entry.newest.report is None:
             return
         waits = self._trouble if self._trouble.at else Delivery(Reason.PENDING, int(now))
         self._acknowledge(key, revision, waits)

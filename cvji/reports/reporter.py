@@ -6,12 +6,12 @@ that comes back into the book. A standby is a reporter that does not lead: it se
 
 from collections.abc import Callable
 
-from cvji.jobs.cluster import Problem
 from cvji.jobs.nics import NodeNics
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import RunReport
 from cvji.jobs.runs import State
 from cvji.jobs.tracker import Event, JobGone, Keep, Report, Tracker
+from cvji.jobs.view import Problem
 from cvji.kube.events import Applied, Deleted, Listed
 from cvji.macs import pack
 from cvji.nodes.inventory import Inventory, NodeReport, NodeState, fingerprint

@@ -669,7 +669,7 @@ def test_a_successor_counts_runs_on_and_knows_whose_pods_are_whose() -> None:
     world.run(10)
     world.successor()
     world.job()
-    world.pod("c", nics=(3,), created=30)
+    world.pod("c", nics=(3,), created=18, started=20)
     world.run(10)
     assert world.runs() == {"job": (CANCELLED, 0, 10, macs(1, 2)), "job.2": (RUNNING, 20, None, macs(3))}
 

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from cvji.jobs.cluster import Problem
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.nics import NodeNics, read_claim
 from cvji.jobs.pods import Pod, read_pod
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import JobState, RunReport
 from cvji.jobs.tracker import Decision, JobGone, Keep, Report, Tracker
+from cvji.jobs.view import Problem
 from cvji.kube.events import Applied, Deleted, Listed, Resource
 from cvji.macs import pack
 
