@@ -113,6 +113,10 @@ def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
         assert entry["interfaces"]["values"] == [macs(number)]
     for report in (f"jobreports/{made['job-0']['metadata']['uid']}", "nodereports/removed"):
         edit_by_hand(scheduled_plane, report)  # the next write conflicts with it
+    grown = made["grown"] = stage.cluster.create(job("kubeflow.org", "PyTorchJob", "grown", team))
+    for number in range(3):  # its second change is the first Event that repeats, and so is changed
+        stage.cluster.run_pod(pod(f"grown-{number}", grown, macs(100 + number), namespace=team))
+        stage.wait_for_states("grown", *["RUNNING"] * (number + 1), timeout=60)
     for number, kind in enumerate(BUILT_IN):
         status = ended(kind.group, kind.kind, "FAILED", stamp(-5), stamp())
         assert status

@@ -119,6 +119,33 @@ def test_waiting_to_be_steady_then_reported_then_changing_then_ended(informer: I
     assert done.explanation.waits_for == "nothing: the job has ended, and that is reported"
 
 
+def test_a_run_that_holds_nothing_any_more_says_when_it_ends(informer: InProcess) -> None:
+    made, (first,) = begin(informer, ("Running", mac(1)))
+    informer.advance(6)
+    agreed(informer, made, recorded=True)
+    start = informer.stamp(-6)
+    informer.cluster.set_status(first, pod_status("Failed", start, informer.stamp()))
+    informer.advance(2)
+    found = agreed(informer, made).explanation
+    assert found is not None
+    assert found.state == State.VACANT.value
+    assert found.waits_for.endswith("as CANCELLED")
+    assert found.pods[0].notes[0] == "failed: it holds nothing any more"
+
+
+def test_a_run_that_was_too_short_is_never_reported(informer: InProcess) -> None:
+    start = informer.stamp()
+    made, (first,) = begin(informer, ("Running", mac(1)))
+    informer.advance(1)
+    informer.cluster.set_status(first, pod_status("Succeeded", start, informer.stamp()))
+    informer.cluster.set_status(made, ended(*TORCH, "COMPLETED", start, informer.stamp()) or {})
+    informer.advance(70)
+    found = agreed(informer, made)
+    assert found.explanation is not None
+    assert found.explanation.waits_for.startswith("nothing, it is never reported")
+    assert found.records == ()
+
+
 def test_refused_by_cloudvision_in_its_own_words(stage: Stage) -> None:
     stage.cloudvision.always = Fault(400, b'{"message":"location is not known"}')
     stage.informer(STATE_NAMESPACE="cloudvision", NODECONFIG_MODE="disabled")
