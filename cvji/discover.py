@@ -13,6 +13,7 @@ from typing import TextIO
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.memory import started
 from cvji.output import say_or_end
 from cvji.settings import SettingsError
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SETTLE = 0.4  # seconds without a further change of links before a scan ...
 SETTLE_MAX = 3.0  # ... or since the first of them, on a node where they never end
-RETRY_FIRST, RETRY_MAX = 1.0, 60.0  # seconds, jittered: 5,000 nodes meet an API server that comes back
+RETRY_FIRST, RETRY_MAX = 1.0, 60.0  # seconds
 STUCK = 90.0  # seconds; longer than every timeout of one round
 JITTER = 0.2  # of the interval
 
@@ -179,8 +180,8 @@ class Discovery:
             self._metrics.writes.labels("failed").inc()
             log.warning("%s %s waits: %s", KIND, self._settings.node, err)
             self._failures += 1
-            wait = max(err.retry_after, min(RETRY_FIRST * 2.0 ** min(self._failures - 1, 10), RETRY_MAX))
-            return wait * (0.5 + self._random())
+            jitter = self._random()  # 5,000 nodes meet an API server that comes back, and its wish is the least to wait
+            return max(backoff(RETRY_FIRST, RETRY_MAX, self._failures, jitter), err.retry_after * (1 + jitter / 2))
         self._standing = state
         self._failures = 0
         if not self.published:

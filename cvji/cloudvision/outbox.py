@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.cloudvision.client import READ_TIMEOUT, Answer, Verdict
 from cvji.cloudvision.payloads import Request
 from cvji.jobs.report import Key
@@ -144,19 +145,14 @@ class Outbox:
         jitter = self._jitter()
         match answer.verdict:
             case Verdict.BUSY:
-                return max(backoff(BACKOFF_FIRST, BACKOFF_MAX, self._failures, jitter), answer.retry_after)
+                return max(backoff(BACKOFF_FIRST, BACKOFF_MAX, self._failures + 1, jitter), answer.retry_after)
             case Verdict.RETRY:
-                wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.failures - 1, jitter)
+                wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.failures, jitter)
                 return max(wait, answer.retry_after)
             case Verdict.REFUSED:
-                return backoff(REFUSED_FIRST, REFUSED_MAX, parcel.failures - 1, jitter)
+                return backoff(REFUSED_FIRST, REFUSED_MAX, parcel.failures, jitter)
             case _:
-                return backoff(UNAUTHORIZED_WAIT, UNAUTHORIZED_WAIT, 0, jitter)
-
-
-def backoff(first: float, most: float, failures: int, jitter: float) -> float:
-    """Seconds to wait: doubling from `first` to `most`, half of it certain, the rest by jitter."""
-    return min(first * 2.0 ** min(failures, 30), most) * (0.5 + jitter / 2)
+                return backoff(UNAUTHORIZED_WAIT, UNAUTHORIZED_WAIT, 1, jitter)
 
 
 class Sender(Protocol):

@@ -16,8 +16,9 @@ from typing import Self
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.cloudvision.client import Client, Token, Verdict
-from cvji.cloudvision.outbox import BACKOFF_FIRST, BACKOFF_MAX, backoff
+from cvji.cloudvision.outbox import BACKOFF_FIRST, BACKOFF_MAX
 from cvji.cloudvision.payloads import (
     TENANT,
     JobConfig,
@@ -266,7 +267,7 @@ class CloudVisionClient:
             attempts += 1
             if answer.verdict is Verdict.DELIVERED:
                 return attempts
-            wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, attempts - 1, random.random())  # noqa: S311
+            wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, attempts, random.random())  # noqa: S311
             wait = max(wait, answer.retry_after)
             retriable = answer.verdict in (Verdict.BUSY, Verdict.RETRY)
             if not retriable or time.monotonic() + wait > deadline:

@@ -8,7 +8,6 @@ and its Watch without models cannot resume after a 410).
 import importlib.util
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -24,15 +23,15 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
+from cvji import http
 from cvji.kube.objects import Status
-from cvji.proxies import proxy, proxy_for
 from cvji.settings import SettingsError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
+RETRY_AFTER_LIMIT = 300.0
 # The API server sends a bookmark about once a minute (cacher's bookmarkFrequency); a watch that is silent
 # for longer is a half-open connection.
 WATCH_READ_TIMEOUT = 90.0
@@ -79,7 +78,7 @@ def load_configuration(context: str = "") -> Configuration:
     from kubernetes.client.configuration import Configuration as Given
     from kubernetes.config.config_exception import ConfigException
 
-    found: Configuration = Given(proxy="", no_proxy="")  # proxy-url alone; the rest is proxies.py's
+    found: Configuration = Given(proxy="", no_proxy="")  # proxy-url alone; the rest is http.py's
     files = os.environ.get("KUBECONFIG", "")
     try:
         if not files and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
@@ -170,7 +169,7 @@ class Api:
         except TimeoutError:
             plugin = f"no answer from the kubeconfig's exec plugin within {CREDENTIALS_TIMEOUT:g} s"
             raise SettingsError(f"Kubernetes credentials: {plugin}") from None
-        options: dict[str, object] = {"maxsize": CONNECTIONS, "retries": False}
+        options: dict[str, object] = {"maxsize": CONNECTIONS}
         if configuration.host.startswith("https"):
             options |= {
                 "cert_reqs": "CERT_REQUIRED" if configuration.verify_ssl else "CERT_NONE",
@@ -182,16 +181,10 @@ class Api:
                 options["assert_hostname"] = False
             if configuration.tls_server_name:
                 options["server_hostname"] = options["assert_hostname"] = configuration.tls_server_name
-        through = proxy_for(configuration.host, os.environ)
+        through = http.proxy_for(configuration.host, os.environ)
         if configuration.proxy:
-            through = proxy(configuration.proxy, "the kubeconfig's proxy-url")
-        pool: urllib3.PoolManager
-        if through:
-            headers = urllib3.make_headers(proxy_basic_auth=through.auth) if through.auth else None
-            pool = urllib3.ProxyManager(through.url, num_pools=4, proxy_headers=headers, **options)  # type: ignore[arg-type]
-        else:
-            pool = urllib3.PoolManager(num_pools=4, **options)  # type: ignore[arg-type]
-        self._configuration, self._pool = configuration, pool
+            through = http.proxy(configuration.proxy, "the kubeconfig's proxy-url")
+        self._configuration, self._pool = configuration, http.pool(through, **options)
         self._header = ("", 0.0)  # the Authorization header's value, and until when it is taken as it is
         self._loaded = time.monotonic()
 
@@ -232,18 +225,19 @@ class Api:
                 url,
                 body=body,
                 headers=fields,
-                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, read_timeout), read=read_timeout),
+                timeout=urllib3.Timeout(connect=min(http.CONNECT_TIMEOUT, read_timeout), read=read_timeout),
                 redirect=False,
                 preload_content=False,
             )
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:
-            raise ApiError(0, _transport(err)) from None
+        except (*http.ERRORS, ValueError) as err:
+            raise ApiError(0, http.transport_error(err)) from None
         if response.status < 300:
             return response
         with closing(response):
             if response.status == 401:
                 self._reload()
-            raise ApiError(response.status, _message(response), _retry_after(response))
+            wait = http.retry_after(response.headers.get("Retry-After"), time.time(), RETRY_AFTER_LIMIT)
+            raise ApiError(response.status, _message(response), wait)
 
     def _authorization(self) -> str:
         """The Authorization header's value, if any. Raises ApiError."""
@@ -282,9 +276,9 @@ class Api:
     def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
         try:
             data = response.read(decode_content=True)
-        except (urllib3.exceptions.HTTPError, OSError) as err:
+        except http.ERRORS as err:
             response.close()
-            raise ApiError(0, _transport(err)) from None
+            raise ApiError(0, http.transport_error(err)) from None
         response.release_conn()
         return data
 
@@ -317,29 +311,14 @@ class Api:
                     lines[0] = rest + lines[0]
                     rest = tail
                     yield from filter(None, lines)
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:  # ValueError: TLS, shut by us
-                raise ApiError(0, _transport(err)) from None
-
-
-# What urllib3 puts before what went wrong: the server is named already where this is shown.
-_CONNECTION = re.compile(r"HTTPS?Connection\(host='[^']*', port=\d+\): ")
-
-
-def _transport(err: Exception) -> str:
-    text = _CONNECTION.sub("", str(getattr(err, "reason", None) or err))
-    return text[:300] or type(err).__name__
+            except (*http.ERRORS, ValueError) as err:  # ValueError: TLS, shut by us
+                raise ApiError(0, http.transport_error(err)) from None
 
 
 def _message(response: urllib3.BaseHTTPResponse) -> str:
     try:
         body = response.read(16 * 1024, decode_content=True)
         message = _STATUS.decode(body).message
-    except (urllib3.exceptions.HTTPError, OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
+    except (*http.ERRORS, msgspec.MsgspecError, UnicodeError, RecursionError):
         message = None
     return " ".join((message or response.reason or "no reason given").split())[:300]
-
-
-def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
-    """Seconds; the API server sends whole seconds with 429 and 503."""
-    value = response.headers.get("Retry-After", "")
-    return min(float(value), 300.0) if value.isascii() and value.isdigit() and len(value) < 6 else 0.0

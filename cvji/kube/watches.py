@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.kube.client import Api, ApiError
 from cvji.kube.discovery import served
 from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserved
@@ -79,7 +80,7 @@ class Watches:
         self._stop.set()
 
     def _run(self) -> None:
-        wait = RETRY_FIRST
+        failures = 0  # in a row
         first = True
         wrong = ""  # what the log was last told
         while not self._stop.is_set():
@@ -93,10 +94,10 @@ class Watches:
                 else:
                     log.exception("internal error of discovery; trying again")
                     self._on_crash("discovery")
-                self._stop.wait(wait * (0.5 + random.random() / 2))  # noqa: S311
-                wait = min(wait * 2, self._rediscover)
+                failures += 1
+                self._stop.wait(backoff(RETRY_FIRST, self._rediscover, failures, random.random()))  # noqa: S311
                 continue
-            wait = RETRY_FIRST
+            failures = 0
             if wrong:
                 log.warning("Kubernetes API at %s answers again", self._api.host)
                 wrong = ""

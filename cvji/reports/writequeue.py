@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.jobs.report import Key, KindName
 from cvji.reports.records import Delivery, Listed, Record, Stored, first_status
 from cvji.reports.tasks import (
@@ -392,5 +393,4 @@ class WriteQueue:
         return events
 
     def _backoff(self, first: float, most: float, failures: int) -> float:
-        """Seconds to wait: doubling from `first` to `most`, half of it certain, the rest by jitter."""
-        return min(first * 2.0 ** min(failures - 1, 30), most) * (0.5 + self._jitter() / 2)
+        return backoff(first, most, failures, self._jitter())

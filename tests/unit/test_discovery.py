@@ -79,15 +79,15 @@ def test_an_api_server_that_is_away_is_asked_ever_more_seldom_and_its_own_wish_c
     store = Store()
     store.away = ApiError(0, "refused")
     loop = discovery(host, store)
-    assert [loop.round(read=True) for _ in range(9)] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert [loop.round(read=True) for _ in range(9)] == [0.75, 1.5, 3, 6, 12, 24, 45, 45, 45]
     assert "not written yet" in loop.ready()
     store.away = ApiError(429, "busy", 100.0)
-    assert loop.round(read=True) == 100.0
+    assert loop.round(read=True) == 125.0  # never earlier than it asked
     store.away = None
     assert loop.round(read=True) == INTERVAL
     assert loop.ready() == ""
     store.away = ApiError(0, "refused")
-    assert loop.round(read=True) == 1
+    assert loop.round(read=True) == 0.75
 
 
 def test_a_change_of_links_is_published_without_asking_what_stands(host: Host) -> None:
