@@ -1,34 +1,27 @@
 """Requests to the Kubernetes API: bytes in, bytes out, errors as values of one type.
 
-The only importer of the `kubernetes` package, which gives kubeconfig, exec plugins and in-cluster
-credentials; its Watch, informer and model classes are not used (they cost milliseconds and 100 kB a pod,
-and its Watch without models cannot resume after a 410).
+The `kubernetes` package's Watch, informer and model classes are not used: they cost milliseconds and 100 kB a pod, and
+its Watch without models cannot resume after a 410.
 """
 
-import importlib.util
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import closing
 from functools import partial
-from pathlib import Path
-from types import ModuleType
-from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
 
 from cvji import http
+from cvji.kube import credentials
 from cvji.kube.objects import Status
 from cvji.settings import SettingsError
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 READ_TIMEOUT = 60.0
 RETRY_AFTER_LIMIT = 300.0
@@ -38,8 +31,6 @@ WATCH_READ_TIMEOUT = 90.0
 # etcd refuses requests over 1.5 MiB; far beyond that a line is not an object but a broken stream.
 LINE_LIMIT = 16 * 1024 * 1024
 READ_SIZE = 256 * 1024
-# An exec plugin fetches a token within seconds; one that waits for somebody to log in never ends.
-CREDENTIALS_TIMEOUT = 30.0
 # A token is asked for in a thread of its own, which costs as much as a fifth of a request; they change by the minute.
 TOKEN_FRESH = 1.0
 CONNECTIONS = 64  # one per watch at the most; idle ones are not opened
@@ -56,109 +47,15 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
 
-class Configuration(Protocol):
-    """What is used of kubernetes.client.Configuration."""
-
-    host: str
-    ssl_ca_cert: str | None
-    cert_file: str | None
-    key_file: str | None
-    verify_ssl: bool
-    proxy: str | None
-    tls_server_name: str | None
-
-    def get_api_key_with_prefix(self, identifier: str) -> str | None:
-        """The Authorization header's value, refreshed when due."""
-        ...
-
-
-def load_configuration(context: str = "") -> Configuration:
-    """Credentials by KUBECONFIG, else in-cluster, else ~/.kube/config. Raises SettingsError."""
-    _pass_over("kubernetes", "kubernetes.config")
-    from kubernetes.client.configuration import Configuration as Given
-    from kubernetes.config.config_exception import ConfigException
-
-    found: Configuration = Given(proxy="", no_proxy="")  # proxy-url alone; the rest is http.py's
-    files = os.environ.get("KUBECONFIG", "")
-    try:
-        if not files and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            from kubernetes.config.incluster_config import load_incluster_config
-
-            load_incluster_config(client_configuration=found)
-            return found
-        source = files or "~/.kube/config"
-        if not any(Path(name).expanduser().exists() for name in source.split(os.pathsep) if name):
-            wanted = f"KUBECONFIG {files} does not exist" if files else "~/.kube/config does not exist"
-            raise SettingsError(f"{wanted}: set KUBECONFIG to a kubeconfig file, or run inside a cluster")
-        from kubernetes.config.kube_config import load_kube_config
-
-        load_kube_config(config_file=source, context=context or None, client_configuration=found, persist_config=False)
-    except SettingsError:
-        raise
-    except ConfigException as err:
-        chosen = f", context {context!r} (KUBE_CONTEXT)" if context else ""
-        raise SettingsError(f"Kubernetes credentials{chosen}: {_one_line(err)}") from None
-    except OSError as err:
-        raise SettingsError(f"Kubernetes credentials: {err.filename}: {err.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as err:
-        raise SettingsError(
-            f"KUBECONFIG {files} is not a kubeconfig: something in it is not what it should be ({type(err).__name__})"
-        ) from None
-    except Exception as err:  # noqa: BLE001  YAML errors come from a package that only this one imports
-        raise SettingsError(f"KUBECONFIG {files} is not YAML: {_one_line(err)}") from None
-    return found
-
-
-def _pass_over(*packages: str) -> None:
-    """Let modules of these packages be imported without what the packages themselves import.
-
-    `import kubernetes` reads every model, websockets and pydantic; the two modules that a pod's credentials need
-    take 3 MB, not 22, of the 50 that a node's discovery may have.
-    """
-    for name in packages:
-        if name not in sys.modules and (spec := importlib.util.find_spec(name)):
-            package = sys.modules[name] = ModuleType(name)
-            package.__spec__, package.__path__ = spec, list(spec.submodule_search_locations or ())
-
-
-def _one_line(err: Exception) -> str:
-    return " ".join(str(err).split())[:300]
-
-
-class _Patient(Generic[T]):
-    """A call that may never return, waited for only so long. Who comes meanwhile waits for the same call."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._work = work
-        self._lock = threading.Lock()
-        self._pending: Future[T] | None = None
-
-    def __call__(self) -> T:
-        """Raises what the work raises, or TimeoutError."""
-        with self._lock:
-            pending = self._pending
-            if pending is None or pending.done():
-                pending = self._pending = Future()
-                threading.Thread(target=self._run, args=(pending,), name="credentials", daemon=True).start()
-        return pending.result(CREDENTIALS_TIMEOUT)
-
-    def _run(self, pending: "Future[T]") -> None:
-        try:
-            pending.set_result(self._work())
-        except Exception as err:  # noqa: BLE001  handed on to who waits
-            pending.set_exception(err)
-
-
 class Api:
     """One API server. May be used by several threads at once."""
 
     def __init__(self, context: str = "") -> None:
         """Raises SettingsError if there are no usable credentials."""
-        self._context = context
         self._lock = threading.Lock()
         self._loaded = 0.0
-        self._read_configuration = _Patient(lambda: load_configuration(self._context))
-        self._token = _Patient(lambda: self._configuration.get_api_key_with_prefix("BearerToken"))
+        self._read_configuration = credentials.Patient(lambda: credentials.load(context))
+        self._token = credentials.Patient(lambda: self._configuration.get_api_key_with_prefix("BearerToken"))
         self._load()
         if not self._configuration.verify_ssl:
             log.warning("insecure-skip-tls-verify: whoever answers at %s gets the credentials", self.host)
@@ -167,7 +64,7 @@ class Api:
         try:
             configuration = self._read_configuration()
         except TimeoutError:
-            plugin = f"no answer from the kubeconfig's exec plugin within {CREDENTIALS_TIMEOUT:g} s"
+            plugin = f"no answer from the kubeconfig's exec plugin within {credentials.TIMEOUT:g} s"
             raise SettingsError(f"Kubernetes credentials: {plugin}") from None
         options: dict[str, object] = {"maxsize": CONNECTIONS}
         if configuration.host.startswith("https"):
@@ -189,7 +86,7 @@ class Api:
         self._loaded = time.monotonic()
 
     def _reload(self) -> None:
-        """After a 401: read the credentials anew, at most once a few seconds however many threads ask."""
+        """After a 401: read the credentials again, at most once a few seconds however many threads ask."""
         with self._lock:
             if time.monotonic() - self._loaded > 5:
                 try:
@@ -248,8 +145,10 @@ class Api:
             value = (self._token() or "").strip()
         except TimeoutError:
             raise ApiError(0, "no answer from the kubeconfig's exec plugin") from None
-        except Exception as err:  # noqa: BLE001  whatever a credential source's code raises, the next request asks anew
-            raise ApiError(0, f"Kubernetes credentials: {_one_line(err)}") from None
+        except SettingsError as err:
+            raise ApiError(0, str(err)) from None
+        except Exception as err:  # noqa: BLE001  whatever a credential source's code raises, the next request asks again
+            raise ApiError(0, f"Kubernetes credentials: {credentials.one_line(err)}") from None
         if not (value.isascii() and value.isprintable()):  # http.client's refusal would quote it
             raise ApiError(0, "Kubernetes credentials: the token holds characters that no token has")
         self._header = (value, time.monotonic() + TOKEN_FRESH)
