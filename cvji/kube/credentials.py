@@ -1,7 +1,7 @@
 """Who we are to the Kubernetes API: a pod's service account, read here, or a kubeconfig, read by `kubernetes`.
 
-The only importer of the `kubernetes` package, which gives kubeconfig files and exec plugins. It costs 30 MB, so a pod does
-without it.
+The only importer of the `kubernetes` package, which gives kubeconfig files and exec plugins. It costs 15 MB, which a pod
+does without.
 """
 
 import os
