@@ -14,7 +14,6 @@ from typing import TextIO
 import msgspec
 
 from cvji.backoff import backoff
-from cvji.memory import started
 from cvji.output import say_or_end
 from cvji.settings import SettingsError
 from cvji.sysfs.links import Links, LinksError, Subscription, read_links
@@ -184,9 +183,7 @@ class Discovery:
             return max(backoff(RETRY_FIRST, RETRY_MAX, self._failures, jitter), err.retry_after * (1 + jitter / 2))
         self._standing = state
         self._failures = 0
-        if not self.published:
-            self.published = True
-            started()
+        self.published = True
         return self._settings.interval * (1 + JITTER * (self._random() * 2 - 1))
 
     def run(self, stop: int) -> int:

@@ -1,6 +1,6 @@
 """Who we are to the Kubernetes API: a pod's service account, read here, or a kubeconfig, read by `kubernetes`.
 
-The only importer of the `kubernetes` package, which gives kubeconfig files and exec plugins. It costs 15 MB, which a pod
+The only importer of the `kubernetes` package, which gives kubeconfig files and exec plugins. It costs 15 MB, and a pod
 does without.
 """
 

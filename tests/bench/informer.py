@@ -13,7 +13,7 @@ from cvji.jobs.allocation import multus_macs, read_pod
 
 from cvji.jobs.kinds import Registry
 from tests.bench.figures import Row, Usage, bench, children, percentiles
-from tests.e2e.in_pod import idle_rss
+from tests.e2e.in_pod import idle as idle_pods
 from tests.e2e.kit import EXECUTABLE, Cluster, Stage, stamp, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.kubernetes import KubernetesSimulator
@@ -87,8 +87,8 @@ def idle(folder: Path) -> Iterator[Row]:
 @bench
 def idle_in_pod(folder: Path) -> Iterator[Row]:
     """Both workloads as they are deployed, with nothing to do."""
-    for command, rss in idle_rss(folder):
-        yield Row(f"{command}, idle in a pod", "RSS", rss, "MB")
+    for command, measure, size in idle_pods(folder):
+        yield Row(f"{command}, idle in a pod", measure, size, "MB", most=35)
 
 
 def cluster(folder: Path, pods: int) -> Iterator[Row]:

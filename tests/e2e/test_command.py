@@ -171,7 +171,7 @@ def test_an_idle_informer_is_small(simulated: Stage) -> None:
         simulated.cluster.run_pod(pod(f"j{number}-0", made, f"02:00:00:00:00:0{number}"))
     for number in range(5):
         simulated.wait_for_states(f"j{number}", "RUNNING")
-    assert program.rss() < 60_000_000
+    assert program.memory() < 45_000_000
 
 
 def test_the_token_is_nowhere_to_be_seen(simulated: Stage) -> None:

@@ -5,14 +5,13 @@ in memory before are not in it, and those of its own that the kernel would take 
 be made, it is the memory that no file stands behind (RssAnon), which is nearly all of a working set.
 """
 
-import contextlib
 import os
-import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 
-from tests.e2e.kit import Program
+from tests.e2e.kit import EXECUTABLE, Program
 
 V2, V1 = ("memory.current", "inactive_file"), ("memory.usage_in_bytes", "total_inactive_file")
 ROOT = Path("/sys/fs/cgroup")
@@ -26,33 +25,32 @@ class Measured(Program):
         *arguments: str,
         env: Mapping[str, str],
         folder: Path,
-        before: tuple[str, ...] | list[str] = (),
-        executable: str | None = None,
+        before: Sequence[str] = (),
+        executable: str = EXECUTABLE,
     ) -> None:
-        self.cgroup = make_cgroup()
-        enter = ["sh", "-c", f'echo $$ >{self.cgroup}/cgroup.procs && exec "$@"', "sh"] if self.cgroup else []
-        chosen = {"executable": executable} if executable else {}
-        super().__init__(*arguments, env=env, folder=folder, before=[*enter, *before], **chosen)
-
-    def memory(self) -> int:
-        """Bytes: see the module."""
-        if self.cgroup is None:
-            lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-            return int(next(line.split()[1] for line in lines if line.startswith("RssAnon:"))) * 1024
-        current, inactive = V2 if (self.cgroup / V2[0]).exists() else V1
-        stat = dict(line.split() for line in (self.cgroup / "memory.stat").read_text().splitlines())
-        return int((self.cgroup / current).read_text()) - int(stat[inactive])
+        self._cgroup = make_cgroup()
+        enter = ["sh", "-c", f'echo $$ >{self._cgroup}/cgroup.procs && exec "$@"', "sh"] if self._cgroup else []
+        super().__init__(*arguments, env=env, folder=folder, before=[*enter, *before], executable=executable)
 
     @property
     def measure(self) -> str:
         """The name of what `memory` gives."""
-        return "working set" if self.cgroup else "RssAnon"
+        return "working set" if self._cgroup else "RssAnon"
 
-    def kill(self) -> None:
-        super().kill()
-        if self.cgroup is not None:
-            with contextlib.suppress(OSError):
-                self.cgroup.rmdir()
+    def memory(self) -> int:
+        """Bytes: see the module."""
+        if self._cgroup is None:
+            return super().memory()
+        current, inactive = V2 if (self._cgroup / V2[0]).exists() else V1
+        stat = dict(line.split() for line in (self._cgroup / "memory.stat").read_text().splitlines())
+        return int((self._cgroup / current).read_text()) - int(stat[inactive])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._cgroup is not None:
+            self._cgroup.rmdir()
 
 
 def make_cgroup() -> Path | None:
