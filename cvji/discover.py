@@ -14,8 +14,9 @@ from typing import TextIO
 import msgspec
 
 from cvji.backoff import backoff
+from cvji.commands import DiscoverSettings
 from cvji.output import say_or_end
-from cvji.settings import SettingsError
+from cvji.settings import Netlink, NodeOutput, SettingsError
 from cvji.sysfs.links import Links, LinksError, Subscription, read_links
 from cvji.sysfs.memory import Memory, complete, recall
 from cvji.sysfs.scan import Fault, Interface, scan
@@ -29,18 +30,6 @@ SETTLE_MAX = 3.0  # ... or since the first of them, on a node where they never e
 RETRY_FIRST, RETRY_MAX = 1.0, 60.0  # seconds
 STUCK = 90.0  # seconds; longer than every timeout of one round
 JITTER = 0.2  # of the interval
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator chose. `interval` is in seconds."""
-
-    node: str
-    namespace: str
-    sysfs_root: Path
-    netlink: bool | None  # None: where sysfs_root is the sysfs of this network namespace
-    interval: float
-    health_address: str
-    context: str
 
 
 class Observer:
@@ -75,29 +64,29 @@ class Observer:
         return state_of(interfaces, found.warnings), interfaces
 
 
-def uses_netlink(settings: Settings) -> bool:
+def uses_netlink(settings: DiscoverSettings) -> bool:
     """Whether the tree and the kernel's answers are about the same network namespace.
 
     Every network namespace has a sysfs of its own (kernfs_super_info's ns tag), so the device number tells.
     """
-    if settings.netlink is not None:
-        return settings.netlink
+    if settings.netlink is not Netlink.AUTO:
+        return settings.netlink is Netlink.YES
     try:
-        return settings.sysfs_root.stat().st_dev == Path("/sys").stat().st_dev
+        return Path(settings.sysfs_root).stat().st_dev == Path("/sys").stat().st_dev
     except OSError:
         return False
 
 
-def once(settings: Settings, output: str, out: TextIO, *, apply: bool) -> int:
-    """`cvji discover --once`: print what the node has, and with `apply` write it too. Returns the exit code."""
-    observer = Observer(settings.sysfs_root, netlink=uses_netlink(settings))
+def once(settings: DiscoverSettings, out: TextIO) -> int:
+    """`cvji discover --once`: print what the node has, and with --apply write it too. Returns the exit code."""
+    observer = Observer(Path(settings.sysfs_root), netlink=uses_netlink(settings))
     store = None
     before = State()
-    if apply:
+    if settings.apply:
         from cvji.kube.client import Api, ApiError
         from cvji.kube.nodestate import NodeStateStore
 
-        store = NodeStateStore(Api(settings.context), settings.namespace, settings.node)
+        store = NodeStateStore(Api(settings.context), settings.state_namespace, settings.node)
         try:
             before = store.read() or State()
         except ApiError as err:
@@ -107,7 +96,7 @@ def once(settings: Settings, output: str, out: TextIO, *, apply: bool) -> int:
     state, interfaces = observer.observe(before)
     if not interfaces and state.sync_status == FAILED:
         raise SettingsError(f"SYSFS_ROOT {settings.sysfs_root} cannot be read: {state.message}")
-    say_or_end(_printed(state, interfaces, settings.node, settings.namespace, output), out)
+    say_or_end(_printed(state, interfaces, settings.node, settings.state_namespace, settings.output), out)
     if store is not None:
         try:
             store.write(state)
@@ -117,14 +106,14 @@ def once(settings: Settings, output: str, out: TextIO, *, apply: bool) -> int:
     return 0
 
 
-def _printed(state: State, interfaces: tuple[Interface, ...], node: str, namespace: str, output: str) -> str:
-    if output == "table":
+def _printed(state: State, interfaces: tuple[Interface, ...], node: str, namespace: str, output: NodeOutput) -> str:
+    if output is NodeOutput.TABLE:
         from cvji.sysfs.table import table
 
         return "\n".join(table(interfaces))
     metadata = {"name": node, "namespace": namespace}
     shown = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": state}
-    if output == "yaml":
+    if output is NodeOutput.YAML:
         from msgspec import yaml  # needs PyYAML, which nothing else of this command does
 
         return yaml.encode(shown).decode().rstrip("\n")
@@ -134,7 +123,7 @@ def _printed(state: State, interfaces: tuple[Interface, ...], node: str, namespa
 class Discovery:
     """The loop of the DaemonSet."""
 
-    def __init__(self, settings: Settings, metrics: DiscoveryMetrics, rng: Callable[[], float]) -> None:
+    def __init__(self, settings: DiscoverSettings, metrics: DiscoveryMetrics, rng: Callable[[], float]) -> None:
         """Raises SettingsError if there are no usable credentials."""
         from cvji.kube.client import Api
         from cvji.kube.nodestate import NodeStateStore
@@ -142,8 +131,8 @@ class Discovery:
         self._settings = settings
         self._metrics = metrics
         self._random = rng
-        self._observer = Observer(settings.sysfs_root, netlink=uses_netlink(settings))
-        self._store = NodeStateStore(Api(settings.context), settings.namespace, settings.node)
+        self._observer = Observer(Path(settings.sysfs_root), netlink=uses_netlink(settings))
+        self._store = NodeStateStore(Api(settings.context), settings.state_namespace, settings.node)
         self._standing: State | None = None  # what the cluster holds, as far as is known
         self._seeded = False
         self._failures = 0
@@ -225,8 +214,10 @@ class Discovery:
         return "" if self.published else f"{KIND} {self._settings.node} is not written yet"
 
 
-def run(settings: Settings) -> int:
+def run(settings: DiscoverSettings) -> int:
     """`cvji discover`, until SIGTERM or SIGINT. Raises SettingsError. Returns the exit code."""
+    if settings.once:
+        return once(settings, sys.stdout)
     metrics = DiscoveryMetrics()
     discovery = Discovery(settings, metrics, random.random)
     if settings.health_address:

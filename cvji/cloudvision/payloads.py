@@ -74,6 +74,12 @@ class Request(msgspec.Struct, frozen=True):
     about: str
 
 
+def request_line(request: Request) -> str:
+    """The call as a line of JSON, for a dry run."""
+    body = msgspec.Raw(request.body or b"null")
+    return msgspec.json.encode({"method": request.method, "path": request.path, "body": body}).decode()
+
+
 def rfc3339(time: datetime) -> str:
     """A time as the service takes it: UTC, with a Z."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -34,7 +34,7 @@ from cvji.cloudvision.payloads import (
 from cvji.jobs.report import JobState
 from cvji.macs import ethernet_mac
 from cvji.nodes.inventory import Nic, NodeReport
-from cvji.settings import CloudVision, SettingsError, host_port
+from cvji.settings import CloudVision, SettingsError, address
 
 log = logging.getLogger(__name__)
 TIMEOUT = 60.0  # seconds for a delivery, retries included
@@ -205,7 +205,10 @@ class CloudVisionClient:
                 raise SettingsError(f"{name} must be text, not {type(value).__name__}")
         if not isinstance(timeout, int | float) or not timeout > 0:
             raise SettingsError(f"timeout is {timeout!r}: it must be a number of seconds, more than 0")
-        server = CloudVision(host_port(api_server, "API_SERVER"), api_ca_file, insecure)
+        try:
+            server = CloudVision(address(api_server), api_ca_file, insecure)
+        except ValueError as err:
+            raise SettingsError(f"api_server is {api_server!r}: it must be {err}") from None
         self._client = Client(server, Token(api_token, api_token_file), connections=1)
         self._timeout = timeout
         self._pause = pause

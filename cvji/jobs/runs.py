@@ -37,10 +37,9 @@ import msgspec
 from cvji.jobs import replacement
 from cvji.jobs.cluster import View
 from cvji.jobs.kinds import Job
-from cvji.jobs.nics import Mode
-from cvji.jobs.owners import OwnerPolicy
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.report import NOTHING, End, Holds, JobState, RunReport, union
+from cvji.settings import Mode, OwnerPolicy
 
 # Stands in for a START_MAX_WAIT of `never` in every rule but the one for which it is `never`.
 MAX_WAIT = 60.0

@@ -3,7 +3,6 @@
 Takes NodeInterfaceState and SriovNetworkNodeState alike; both are named after their node.
 """
 
-import enum
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
@@ -12,16 +11,9 @@ import msgspec
 
 from cvji.kube.objects import NodeInterface, NodeStateObject, NodeVf
 from cvji.macs import ethernet_mac
+from cvji.settings import NodeInterfaceType
 
 _STATE = msgspec.json.Decoder(NodeStateObject)
-
-
-class InterfaceType(enum.Enum):
-    """NODE_INTERFACE_TYPE: which of a node's NICs are reported; a NIC without SR-IOV counts as a PF."""
-
-    ALL = "all"
-    PF = "pf"
-    VF = "vf"
 
 
 class Nic(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -58,14 +50,14 @@ class NodeReport(msgspec.Struct, frozen=True):
     nics: tuple[Nic, ...]
 
 
-def read_node_state(chosen: InterfaceType, raw: bytes | msgspec.Raw) -> NodeState:
+def read_node_state(chosen: NodeInterfaceType, raw: bytes | msgspec.Raw) -> NodeState:
     """Understand one node state. Raises msgspec.ValidationError or msgspec.DecodeError."""
     found = _STATE.decode(raw)
     interfaces = (found.status.interfaces if found.status else None) or []
     parts: list[NodeInterface | NodeVf] = []
-    if chosen is not InterfaceType.VF:
+    if chosen is not NodeInterfaceType.VF:
         parts += interfaces
-    if chosen is not InterfaceType.PF:
+    if chosen is not NodeInterfaceType.PF:
         parts += [vf for pf in interfaces for vf in pf.vfs or ()]
     nics = {nic for part in parts if (nic := _nic(part))}
     # A pod on the host's network uses the rails, which are the NICs with RDMA; failing that, any of them.

@@ -10,9 +10,11 @@ from typing import Any, cast
 import pytest
 
 from cvji import discover
-from cvji.discover import Discovery, Settings
+from cvji.commands import DiscoverSettings
+from cvji.discover import Discovery
 from cvji.kube.client import ApiError
 from cvji.kube.nodestate import NodeStateStore
+from cvji.settings import Netlink
 from cvji.sysfs.links import Links, LinksError
 from cvji.sysfs.state import State
 from cvji.telemetry.metrics import DiscoveryMetrics
@@ -52,15 +54,8 @@ def host(tmp_path: Path) -> Host:
 
 
 def discovery(host: Host, store: Store, random: float = 0.5, *, netlink: bool = False) -> Discovery:
-    settings = Settings(
-        node="n",
-        namespace="cloudvision",
-        sysfs_root=host.root,
-        netlink=netlink,
-        interval=INTERVAL,
-        health_address="",
-        context="",
-    )
+    asked = Netlink.YES if netlink else Netlink.NO
+    settings = DiscoverSettings(node_name="n", sysfs_root=str(host.root), netlink=asked, interval=INTERVAL)
     found = Discovery(settings, DiscoveryMetrics(), lambda: random)
     found._store = cast(NodeStateStore, store)
     return found

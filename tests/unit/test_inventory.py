@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from cvji.cloudvision.payloads import delete_node, node_config, post_node
-from cvji.nodes.inventory import InterfaceType, Inventory, NodeReport, NodeState, fingerprint, read_node_state
+from cvji.nodes.inventory import Inventory, NodeReport, NodeState, fingerprint, read_node_state
+from cvji.settings import NodeInterfaceType
 
 PFS: list[dict[str, Any]] = [
     {
@@ -28,7 +29,7 @@ PFS: list[dict[str, Any]] = [
 
 
 def state(
-    interfaces: Any = None, chosen: InterfaceType = InterfaceType.ALL, node: str = "n1", uid: str = "u"
+    interfaces: Any = None, chosen: NodeInterfaceType = NodeInterfaceType.ALL, node: str = "n1", uid: str = "u"
 ) -> NodeState:
     raw = {
         "metadata": {"name": node, "namespace": "cloudvision", "uid": uid},
@@ -40,12 +41,12 @@ def state(
 @pytest.mark.parametrize(
     ("chosen", "names"),
     [
-        (InterfaceType.ALL, ["0000:3b:00.2", "eno1", "ens1f0", "ens1f0v1"]),
-        (InterfaceType.PF, ["eno1", "ens1f0"]),
-        (InterfaceType.VF, ["0000:3b:00.2", "ens1f0v1"]),
+        (NodeInterfaceType.ALL, ["0000:3b:00.2", "eno1", "ens1f0", "ens1f0v1"]),
+        (NodeInterfaceType.PF, ["eno1", "ens1f0"]),
+        (NodeInterfaceType.VF, ["0000:3b:00.2", "ens1f0v1"]),
     ],
 )
-def test_which_nics_are_reported(chosen: InterfaceType, names: list[str]) -> None:
+def test_which_nics_are_reported(chosen: NodeInterfaceType, names: list[str]) -> None:
     assert [nic.name for nic in state(PFS, chosen).nics] == names
 
 
@@ -108,7 +109,7 @@ def test_a_node_whose_last_vf_is_gone_is_removed_where_vfs_are_what_is_reported(
 
     def advance(vfs: list[dict[str, Any]], interfaces: list[dict[str, Any]] | None = None) -> list[NodeReport]:
         found = [pf | {"Vfs": vfs}] if interfaces is None else interfaces
-        inventory.apply(state(found, InterfaceType.VF))
+        inventory.apply(state(found, NodeInterfaceType.VF))
         return inventory.advance()
 
     assert len(advance(pf["Vfs"])) == 1

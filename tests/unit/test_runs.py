@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Stage
 from cvji.jobs.report import JobState
 from cvji.jobs.runs import Policy
 from cvji.jobs.tracker import Tracker
+from cvji.settings import Mode
 from tests.unit.world import (
     BROKEN,
     CANCELLED,
