@@ -1,4 +1,4 @@
-"""README says every setting, every metric, and payloads as they are really sent."""
+"""README says every metric, and payloads as they are really sent."""
 
 import re
 from pathlib import Path
@@ -6,25 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-import typer
 
-from cvji.cli import app
 from cvji.telemetry.metrics import DiscoveryMetrics, Metrics, Moment
 from tests.simulator.cloudvision import CloudVisionSimulator, Job, Node, check_job, check_node
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 CODE = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-def settings(command: Any) -> set[str]:
-    """The environment variables of a command and of those below it."""
-    found = {name for option in command.params if (name := option.envvar)}
-    return found.union(*(settings(below) for below in getattr(command, "commands", {}).values()))
-
-
-@pytest.mark.parametrize("name", sorted(settings(typer.main.get_command(app))))
-def test_every_setting_is_there(name: str) -> None:
-    assert f"`{name}`" in README
 
 
 def test_every_metric_is_there() -> None:
