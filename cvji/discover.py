@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
@@ -21,7 +21,9 @@ from cvji.sysfs.links import Links, LinksError, Subscription, read_links
 from cvji.sysfs.memory import Memory, complete, recall
 from cvji.sysfs.scan import Fault, Interface, scan
 from cvji.sysfs.state import API_VERSION, FAILED, KIND, SUCCEEDED, State, failed, remembered, state_of
-from cvji.telemetry.metrics import DiscoveryMetrics
+
+if TYPE_CHECKING:
+    from cvji.telemetry.metrics import DiscoveryMetrics
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +125,7 @@ def _printed(state: State, interfaces: tuple[Interface, ...], node: str, namespa
 class Discovery:
     """The loop of the DaemonSet."""
 
-    def __init__(self, settings: DiscoverSettings, metrics: DiscoveryMetrics, rng: Callable[[], float]) -> None:
+    def __init__(self, settings: DiscoverSettings, metrics: "DiscoveryMetrics", rng: Callable[[], float]) -> None:
         """Raises SettingsError if there are no usable credentials."""
         from cvji.kube.client import Api
         from cvji.kube.nodestate import NodeStateStore
@@ -218,6 +220,8 @@ def run(settings: DiscoverSettings) -> int:
     """`cvji discover`, until SIGTERM or SIGINT. Raises SettingsError. Returns the exit code."""
     if settings.once:
         return once(settings, sys.stdout)
+    from cvji.telemetry.metrics import DiscoveryMetrics
+
     metrics = DiscoveryMetrics()
     discovery = Discovery(settings, metrics, random.random)
     if settings.health_address:

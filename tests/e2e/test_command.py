@@ -1,6 +1,8 @@
 """The command line as a user meets it: wrong settings, dry runs, proxies, secrets."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,44 @@ def test_without_a_command_the_help_is_shown(workplace: Path, words: list[str]) 
     assert program.process.wait(20) == 2
     assert len(program.log.splitlines()) > 5
     assert "Commands:" in program.log
+
+
+WITHOUT = """
+import sys
+sys.modules["kubernetes"] = sys.modules["prometheus_client"] = None
+from cvji.cli import main
+sys.argv[1:] = {words}
+main()
+"""
+
+
+def without_the_extra(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as where neither kubernetes nor prometheus-client is installed."""
+    script = [sys.executable, "-c", WITHOUT.format(words=list(words))]
+    return subprocess.run(script, check=False, capture_output=True, text=True, env={}, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("words", [("informer", "--location", "lab", "--dry-run"), ("discover", "--node-name", "n")])
+def test_workloads_without_the_extra_are_one_line(words: tuple[str, ...]) -> None:
+    done = without_the_extra(*words)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "cvji: this command needs the package prometheus_client: pip install 'cvji[cluster]'\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("discover", "--once"),
+        ("nodeconfig", "delete", "n", "--dry-run"),
+        ("jobconfig", "send", "--dry-run", "--location", "lab", "--id", "1", "--state", "RUNNING", "--node", "n"),
+    ],
+)
+def test_what_needs_no_cluster_works_without_the_extra(words: tuple[str, ...]) -> None:
+    done = without_the_extra(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
 
 
 def every_command(command: Any = None, *words: str) -> Iterator[tuple[str, ...]]:
