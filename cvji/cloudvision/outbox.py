@@ -1,7 +1,7 @@
 """What waits to be sent to CloudVision: in order per key, newest only, retried until it is delivered.
 
 Only keys and revisions wait here; the report is loaded when its turn comes. `Outbox` is the rule book: no clock, thread
-or lock. `Delivery` runs it with a few threads and a client.
+or lock. `Dispatcher` runs it with a few threads and a client.
 """
 
 import heapq
@@ -181,7 +181,7 @@ class LoadError(Exception):
 Load = Callable[[Key], Outgoing | None]
 
 
-class Delivery:
+class Dispatcher:
     """Runs an outbox: a few threads that take, load, send and settle."""
 
     def __init__(

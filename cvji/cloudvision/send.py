@@ -21,8 +21,8 @@ from cvji.cloudvision.client import Client, Token, Verdict
 from cvji.cloudvision.outbox import BACKOFF_FIRST, BACKOFF_MAX
 from cvji.cloudvision.payloads import (
     TENANT,
+    EntryKey,
     JobConfig,
-    Key,
     Request,
     Values,
     delete_node,
@@ -96,7 +96,7 @@ def job_request(
         raise InvalidReportError("interfaces", "give either interfaces (MACs) or nodes, and at least one")
     interfaces_held = {_mac(f"interfaces[{n}]", mac) for n, mac in enumerate(macs)}
     config = JobConfig(
-        key=Key(_text("id", job_id)),
+        key=EntryKey(_text("id", job_id)),
         name=_text("name", job_name),
         location=_text("location", location),
         state=state.value,

@@ -26,8 +26,7 @@ from cvji.kube.events import ClusterEvent, Discovered, Listed, Resource, Unserve
 from cvji.kube.watches import Watches
 from cvji.nodes.inventory import NodeReport
 from cvji.reports.book import Acknowledge, Action, Check, Forget, Send, Write
-from cvji.reports.records import Delivery, Reason, Record, Unreadable
-from cvji.reports.records import Listed as ListedRecord
+from cvji.reports.records import Delivery, ListedRecord, Reason, Record, Unreadable
 from cvji.reports.reporter import Reporter
 from cvji.reports.tasks import Changed, Lost, Written
 from cvji.reports.tasks import Event as StoreEvent

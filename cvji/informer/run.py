@@ -16,7 +16,7 @@ from typing import TextIO
 import msgspec
 
 from cvji.cloudvision.client import READ_TIMEOUT, Answer, Client, Token, Verdict
-from cvji.cloudvision.outbox import Delivery, LoadError, Outgoing, Parcel
+from cvji.cloudvision.outbox import Dispatcher, LoadError, Outgoing, Parcel
 from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node, request_line
 from cvji.commands import InformerSettings
 from cvji.informer.loop import (
@@ -39,14 +39,13 @@ from cvji.jobs.pods import Pod, read_pod
 from cvji.jobs.report import Key, RunReport
 from cvji.jobs.runs import Policy
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import PODS
 from cvji.kube.events import Applied, ClusterEvent, Deleted
 from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
+from cvji.kube.served import PODS
 from cvji.kube.watches import Wanted, Watches
 from cvji.nodes.inventory import NodeReport, read_node_state
 from cvji.output import say_or_end
-from cvji.reports.records import Listed as ListedRecord
-from cvji.reports.records import RecordError, Unreadable
+from cvji.reports.records import ListedRecord, RecordError, Unreadable
 from cvji.reports.reporter import Reporter
 from cvji.reports.store import PAGE, Store
 from cvji.settings import NodeConfigMode
@@ -130,7 +129,7 @@ class Informer:
         if client is None:
             self.deliver = Printer(self._load, self._printed, sys.stdout)
         else:
-            self.deliver = Delivery(client, self._load, on_attempt=self._attempted, permit=permit)
+            self.deliver = Dispatcher(client, self._load, on_attempt=self._attempted, permit=permit)
         # Several namespaces are watched as all, since each would need a watch of its own for each kind.
         self._namespaces = frozenset(settings.namespaces) if len(settings.namespaces) > 1 else frozenset()
         self.loop = Loop(

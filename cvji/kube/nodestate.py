@@ -6,8 +6,8 @@ Knows nothing of how the state came about.
 import msgspec
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import decode
 from cvji.kube.objects import Metadata
+from cvji.kube.served import decode
 from cvji.sysfs.state import API_VERSION, KIND, PLURAL, State
 
 FIELD_MANAGER = "cv-interface-discovery"

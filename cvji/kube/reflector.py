@@ -16,9 +16,9 @@ import msgspec
 
 from cvji.backoff import backoff
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import decode
 from cvji.kube.events import Applied, ClusterEvent, Deleted, Listed, Resource, WatchLost
 from cvji.kube.objects import Identified, Identity, ObjectList, Status, WatchEvent
+from cvji.kube.served import decode
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -12,9 +12,9 @@ import msgspec
 
 from cvji.backoff import backoff
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import served
 from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserved
 from cvji.kube.reflector import Known, Reflector, Watching
+from cvji.kube.served import served
 
 log = logging.getLogger(__name__)
 # A CRD installed later is noticed within this many seconds; one GET of /apis each time.
@@ -66,7 +66,7 @@ class Watches:
 
     def start(self) -> None:
         """Begin, in threads of their own."""
-        threading.Thread(target=self._run, name="discovery", daemon=True).start()
+        threading.Thread(target=self._run, name="api-discovery", daemon=True).start()
 
     def relist(self) -> int:
         """List everything once more; the least `round` of the Listed events that come of it."""
@@ -92,7 +92,7 @@ class Watches:
                     log.log(level, "Kubernetes API at %s: %s; trying again", self._api.host, err)
                     wrong = str(err)
                 else:
-                    log.exception("internal error of discovery; trying again")
+                    log.exception("internal error of API discovery; trying again")
                     self._on_crash("discovery")
                 failures += 1
                 self._stop.wait(backoff(RETRY_FIRST, self._rediscover, failures, random.random()))  # noqa: S311
@@ -147,7 +147,7 @@ class Watches:
         log.debug("%s: watching", resource)
         try:
             reflector.run()
-        except Exception:  # the outermost loop of this thread: the kind is watched anew at the next discovery
+        except Exception:  # the outermost loop of this thread: the kind is watched again after the next API discovery
             log.exception("%s: the watch broke", resource)
             for item in known.values():  # what of it has been passed on is not known: it is said again
                 item.version = ""

@@ -13,8 +13,8 @@ from cvji.jobs.kinds import Registry
 from cvji.jobs.nics import read_claim
 from cvji.jobs.pods import multus_macs, read_pod
 from cvji.kube.client import ApiError
-from cvji.kube.discovery import decode
 from cvji.kube.objects import DEPTH, ObjectList, WatchEvent, known_time, shallow
+from cvji.kube.served import decode
 from cvji.macs import unpack
 from cvji.nodes.inventory import read_node_state
 from cvji.settings import NodeInterfaceType

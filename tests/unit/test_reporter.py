@@ -12,8 +12,7 @@ from cvji.jobs.runs import Policy
 from cvji.kube.events import Applied, Deleted, Listed, Resource
 from cvji.nodes.inventory import NodeReport, read_node_state
 from cvji.reports.book import Acknowledge, Forget, Send, Write
-from cvji.reports.records import Listed as ListedRecord
-from cvji.reports.records import Record, Stored
+from cvji.reports.records import ListedRecord, Record, Stored
 from cvji.reports.reporter import Reporter
 from cvji.settings import NodeInterfaceType
 from tests.unit.world import T0, mac, owner, stamp
