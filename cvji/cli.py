@@ -11,6 +11,7 @@ import typer
 
 from cvji import __version__, build, commands
 from cvji.settings import Declared, LogFormat, Settings, SettingsError, declared, read
+from cvji.telemetry.logs import configure
 
 S = TypeVar("S", bound=Settings)
 EXTRA = ("kubernetes", "prometheus_client")  # packages that the extra `cluster` installs
@@ -55,108 +56,100 @@ def _group(context: typer.Context) -> None:
 
 
 def _parameter(one: Declared) -> inspect.Parameter:
-    """A setting as the command line's option: text, whose meaning is settings.py's, or a flag."""
+    """A setting as the command line's option: a flag, or text, whose meaning is settings.py's."""
     setting = one.setting
     kind: Any = bool if one.type is bool else list[str] if setting.repeatable else str
-    default = False if kind is bool else one.shown_default or None
     if setting.positional:
         option: Any = typer.Argument(..., metavar=f"{setting.positional}...", help=setting.help)
-        return inspect.Parameter(one.field, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
-    option = typer.Option(
-        default,
-        *filter(None, (setting.flag, setting.short)),
-        envvar=setting.env or None,
-        help=one.help,
-        show_default=bool(one.shown_default),
-    )
+    else:
+        option = typer.Option(
+            False if kind is bool else one.shown_default or None,
+            *filter(None, (one.flag, setting.short)),
+            envvar=one.env or None,
+            help=one.help,
+            show_default=bool(one.shown_default),
+        )
     return inspect.Parameter(one.field, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
 
 
-def _command(group: typer.Typer, name: str, kind: type[S], run: Callable[[S], int], help: str) -> None:  # noqa: A002
-    """Add a command: its settings are read and checked, then it runs and gives the exit code."""
-
-    def call(**given: Any) -> None:
-        raise typer.Exit(run(read(kind, given, os.environ)))
-
-    options = [_parameter(one) for one in declared(kind) if one.setting.flag or one.setting.positional]
-    call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # what Typer goes by
-    group.command(name, help=help)(call)
+Run = Callable[[S], int]
 
 
-def _logging(settings: commands.Workload) -> None:
-    from cvji.telemetry.logs import configure
+def _command(group: typer.Typer, name: str, kind: type[S], help: str) -> Callable[[Run[S]], Run[S]]:  # noqa: A002
+    """Make a function a command: its settings are read and checked, then it runs and returns the exit code."""
 
-    configure(settings.log_level.value, as_json=settings.log_format is LogFormat.JSON)
+    def add(run: Run[S]) -> Run[S]:
+        def call(**given: Any) -> None:
+            settings = read(kind, given, os.environ)
+            if isinstance(settings, commands.Workload):
+                configure(settings.log_level.value, as_json=settings.log_format is LogFormat.JSON)
+            raise typer.Exit(run(settings))
+
+        options = [_parameter(one) for one in declared(kind) if one.flag or one.setting.positional]
+        call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # what Typer goes by
+        group.command(name, help=help)(call)
+        return run
+
+    return add
 
 
+@_command(
+    app,
+    "informer",
+    commands.InformerSettings,
+    "Watch jobs and report the NICs or nodes they hold (the Deployment).",
+)
 def _informer(settings: commands.InformerSettings) -> int:
-    _logging(settings)
     from cvji.informer.run import run
 
     return run(settings)
 
 
+@_command(
+    app, "discover", commands.DiscoverSettings, "Inventory this node's NICs (the DaemonSet; by hand with --once)."
+)
 def _discover(settings: commands.DiscoverSettings) -> int:
-    _logging(settings)
     from cvji.discover import run
 
     return run(settings)
 
 
-def _send_jobs(settings: commands.JobSettings) -> int:
-    from cvji.tenant import send_jobs
-
-    return send_jobs(settings)
-
-
-def _send_nodes(settings: commands.NodeSettings) -> int:
-    from cvji.tenant import send_nodes
-
-    return send_nodes(settings)
-
-
-def _delete_nodes(settings: commands.NodeRemovalSettings) -> int:
-    from cvji.tenant import delete_nodes
-
-    return delete_nodes(settings)
-
-
-_command(
-    app,
-    "informer",
-    commands.InformerSettings,
-    _informer,
-    "Watch jobs and report the NICs or nodes they hold (the Deployment).",
-)
-_command(
-    app,
-    "discover",
-    commands.DiscoverSettings,
-    _discover,
-    "Inventory this node's NICs (the DaemonSet; by hand with --once).",
-)
-_command(
+@_command(
     jobconfig,
     "send",
     commands.JobSettings,
-    _send_jobs,
     """Report a job, by flags or by JSON documents.
 
     Fields of a document: id, name, state, location, start_time, end_time, nodes, interfaces, tenant.
     Exit codes: 0 delivered, 1 not delivered, 2 bad input.
     """,
 )
-_command(
+def _send_jobs(settings: commands.JobSettings) -> int:
+    from cvji.tenant import send_jobs
+
+    return send_jobs(settings)
+
+
+@_command(
     nodeconfig,
     "send",
     commands.NodeSettings,
-    _send_nodes,
     """Report a node's NICs, by flags or by JSON documents, where NODECONFIG_MODE is disabled.
 
     Fields of a document: node, location, interfaces: a list of {name, mac, ips}.
     """,
 )
-_command(nodeconfig, "delete", commands.NodeRemovalSettings, _delete_nodes, "Remove nodes from CloudVision.")
+def _send_nodes(settings: commands.NodeSettings) -> int:
+    from cvji.tenant import send_nodes
+
+    return send_nodes(settings)
+
+
+@_command(nodeconfig, "delete", commands.NodeRemovalSettings, "Remove nodes from CloudVision.")
+def _delete_nodes(settings: commands.NodeRemovalSettings) -> int:
+    from cvji.tenant import delete_nodes
+
+    return delete_nodes(settings)
 
 
 def main() -> None:

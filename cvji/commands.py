@@ -1,4 +1,4 @@
-"""Every setting of every command, declared once: name, type, default, variable, place in the manifests, help, range.
+"""Every setting of every command, declared once: name, type, default, help, range, and where it is given.
 
 `cli.py` makes the command line's options of them, and tests hold README, the manifests and `just deploy` against them.
 """
@@ -10,8 +10,9 @@ from typing import Annotated
 from cvji.settings import (
     CHOSEN,
     CONFIGMAP,
-    NOWHERE,
+    FLAG,
     POD,
+    VARIABLE,
     CloudVision,
     LogFormat,
     LogLevel,
@@ -43,47 +44,25 @@ READ_ELSEWHERE = ("KUBECONFIG", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 class Workload(Settings):
     """What both workloads have."""
 
-    health_address: Annotated[
-        str, Setting("--health-address", "HEALTH_ADDRESS", POD, "Serve /healthz, /readyz, /metrics on host:port.")
-    ] = ""
-    context: Annotated[str, Setting("--context", "KUBE_CONTEXT", NOWHERE, "Context in KUBECONFIG.")] = ""
-    log_level: Annotated[LogLevel, Setting("--log-level", "LOG_LEVEL", CONFIGMAP, "The least severe lines to log.")] = (
-        LogLevel.INFO
-    )
-    log_format: Annotated[LogFormat, Setting("--log-format", "LOG_FORMAT", CONFIGMAP, "How to log.")] = LogFormat.TEXT
+    health_address: Annotated[str, Setting("Serve /healthz, /readyz, /metrics on host:port.", POD)] = ""
+    context: Annotated[str, Setting("Context in KUBECONFIG.", VARIABLE, env="KUBE_CONTEXT")] = ""
+    log_level: Annotated[LogLevel, Setting("The least severe lines to log.", CONFIGMAP)] = LogLevel.INFO
+    log_format: Annotated[LogFormat, Setting("How to log.", CONFIGMAP)] = LogFormat.TEXT
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Reporting(Settings):
     """What every command has that reports to CloudVision."""
 
-    location: Annotated[str, Setting("--location", "LOCATION", CONFIGMAP, "Name of this site.", str.strip)] = ""
-    api_server: Annotated[str, Setting("--api-server", "API_SERVER", POD, "CloudVision, as host[:port].", address)] = ""
+    location: Annotated[str, Setting("Name of this site.", CONFIGMAP, str.strip)] = ""
+    api_server: Annotated[str, Setting("CloudVision, as host[:port].", POD, address)] = ""
     api_token_file: Annotated[
-        str,
-        Setting(
-            "--api-token-file",
-            "API_TOKEN_FILE",
-            POD,
-            "File with CloudVision's token; read again when it changes. Or set API_TOKEN.",
-        ),
+        str, Setting("File with CloudVision's token; read again when it changes. Or set API_TOKEN.", POD)
     ] = ""
-    api_token: Annotated[str, Setting("", "API_TOKEN", NOWHERE, "CloudVision's token.")] = ""
-    api_ca_file: Annotated[
-        str, Setting("--api-ca-file", "API_CA_FILE", CHOSEN, "CA certificates instead of the system's.")
-    ] = ""
-    insecure: Annotated[
-        bool,
-        Setting(
-            "--api-insecure-skip-verify",
-            "API_INSECURE_SKIP_VERIFY",
-            CONFIGMAP,
-            "Do not verify CloudVision's certificate.",
-        ),
-    ] = False
-    dry_run: Annotated[
-        bool, Setting("--dry-run", "", NOWHERE, "Send nothing; print each report as one line of JSON.")
-    ] = False
+    api_token: Annotated[str, Setting("CloudVision's token.", VARIABLE, flag="")] = ""
+    api_ca_file: Annotated[str, Setting("CA certificates instead of the system's.", CHOSEN)] = ""
+    api_insecure_skip_verify: Annotated[bool, Setting("Do not verify CloudVision's certificate.", CONFIGMAP)] = False
+    dry_run: Annotated[bool, Setting("Send nothing; print each report as one line of JSON.", FLAG)] = False
 
     def check(self) -> None:
         """Without a dry run, CloudVision and a token must be given."""
@@ -99,92 +78,54 @@ class Reporting(Settings):
     @property
     def cloudvision(self) -> CloudVision:
         """Where reports go."""
-        return CloudVision(self.api_server, self.api_ca_file, self.insecure)
+        return CloudVision(self.api_server, self.api_ca_file, self.api_insecure_skip_verify)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class InformerSettings(Workload, Reporting):
-    """`cvji informer`."""
+    """`cvji informer`. Durations in seconds."""
 
-    namespaces: Annotated[
-        tuple[str, ...],
-        Setting(
-            "--namespace", "NAMESPACE", CONFIGMAP, "Watch this one; empty: all; a,b: watch all, keep these.", names
-        ),
+    namespace: Annotated[
+        tuple[str, ...], Setting("Watch this one; empty: all; a,b: watch all, keep these.", CONFIGMAP, names)
     ] = ()
-    jobconfig_mode: Annotated[
-        Mode, Setting("--jobconfig-mode", "JOBCONFIG_MODE", CONFIGMAP, "What a job is reported to hold, MACs or nodes.")
-    ] = Mode.INTERFACE
-    nodeconfig_mode: Annotated[
-        NodeConfigMode,
-        Setting(
-            "--nodeconfig-mode",
-            "NODECONFIG_MODE",
-            CHOSEN,
-            "Where node inventory comes from.",
-        ),
-    ] = NodeConfigMode.DISCOVERY
-    node_interface_type: Annotated[
-        NodeInterfaceType,
-        Setting("--node-interface-type", "NODE_INTERFACE_TYPE", CONFIGMAP, "NICs to report of a node."),
-    ] = NodeInterfaceType.ALL
-    job_owner: Annotated[
-        OwnerPolicy,
-        Setting("--job-owner", "JOB_OWNER", CONFIGMAP, "Report a pod's topmost job or its direct owner."),
-    ] = OwnerPolicy.ROOT
+    jobconfig_mode: Annotated[Mode, Setting("What a job is reported to hold, MACs or nodes.", CONFIGMAP)] = (
+        Mode.INTERFACE
+    )
+    nodeconfig_mode: Annotated[NodeConfigMode, Setting("Where node inventory comes from.", CHOSEN)] = (
+        NodeConfigMode.DISCOVERY
+    )
+    node_interface_type: Annotated[NodeInterfaceType, Setting("NICs to report of a node.", CONFIGMAP)] = (
+        NodeInterfaceType.ALL
+    )
+    job_owner: Annotated[OwnerPolicy, Setting("Report a pod's topmost job or its direct owner.", CONFIGMAP)] = (
+        OwnerPolicy.ROOT
+    )
     job_kinds: Annotated[
         tuple[tuple[str, str], ...],
         Setting(
-            "--job-kind",
-            "JOB_KINDS",
-            CONFIGMAP,
             "A further kind of job, GROUP/KIND; repeatable or a,b.",
+            CONFIGMAP,
             group_kinds,
+            flag="--job-kind",
             repeatable=True,
         ),
     ] = ()
     stability_delay: Annotated[
-        float,
-        Setting(
-            "--stability-delay",
-            "STABILITY_DELAY",
-            CONFIGMAP,
-            "Report once nothing has changed for this long.",
-            duration,
-        ),
+        float, Setting("Report once nothing has changed for this long.", CONFIGMAP, duration)
     ] = 5.0
     start_max_wait: Annotated[
         float,
-        Setting(
-            "--start-max-wait",
-            "START_MAX_WAIT",
-            CONFIGMAP,
-            "Report a start after this long, whatever its pods still do; or never.",
-            duration_or_never,
-        ),
+        Setting("Report a start after this long, whatever its pods still do; or never.", CONFIGMAP, duration_or_never),
     ] = 60.0
-    kind_retry: Annotated[
-        float,
-        Setting(
-            "--kind-retry", "KIND_RETRY", CONFIGMAP, "How often to look for job kinds not served before.", duration
-        ),
-    ] = 30.0
-    state_namespace: Annotated[
-        str,
-        Setting(
-            "--state-namespace", "STATE_NAMESPACE", POD, "Where the records and the Lease are kept; empty: none.", name
-        ),
-    ] = ""
-    leader_elect: Annotated[
-        bool, Setting("--leader-elect", "LEADER_ELECT", POD, "Report only while holding the Lease.")
-    ] = False
-    resync_interval: Annotated[
-        float,
-        Setting(
-            "--resync-interval", "RESYNC_INTERVAL", CONFIGMAP, "Report everything again this often; 0: never.", duration
-        ),
-    ] = 21600.0
-    pod_name: Annotated[str, Setting("", "POD_NAME", POD, "The name of this replica in the Lease.")] = ""
+    kind_retry: Annotated[float, Setting("How often to look for job kinds not served before.", CONFIGMAP, duration)] = (
+        30.0
+    )
+    state_namespace: Annotated[str, Setting("Where the records and the Lease are kept; empty: none.", POD, name)] = ""
+    leader_elect: Annotated[bool, Setting("Report only while holding the Lease.", POD)] = False
+    resync_interval: Annotated[float, Setting("Report everything again this often; 0: never.", CONFIGMAP, duration)] = (
+        21600.0
+    )
+    pod_name: Annotated[str, Setting("The name of this replica in the Lease.", POD, flag="")] = ""
 
     def check(self) -> None:
         """The site must be named, and the Lease needs a place."""
@@ -197,46 +138,23 @@ class InformerSettings(Workload, Reporting):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class DiscoverSettings(Workload):
-    """`cvji discover`."""
+    """`cvji discover`. Durations in seconds."""
 
-    once: Annotated[
-        bool, Setting("--once", "", NOWHERE, "Print this node's NICs and exit; needs no cluster, no root.")
-    ] = False
-    output: Annotated[NodeOutput, Setting("--output", "", NOWHERE, "How to print with --once.", short="-o")] = (
-        NodeOutput.TABLE
-    )
-    apply: Annotated[bool, Setting("--apply", "", NOWHERE, "With --once: write the NodeInterfaceState too.")] = False
+    once: Annotated[bool, Setting("Print this node's NICs and exit; needs no cluster, no root.", FLAG)] = False
+    output: Annotated[NodeOutput, Setting("How to print with --once.", FLAG, short="-o")] = NodeOutput.TABLE
+    apply: Annotated[bool, Setting("With --once: write the NodeInterfaceState too.", FLAG)] = False
     node_name: Annotated[
-        str,
-        Setting(
-            "--node-name",
-            "NODE_NAME",
-            POD,
-            "This node's name in Kubernetes; with --once the host's if not given.",
-            name,
-        ),
+        str, Setting("This node's name in Kubernetes; with --once the host's if not given.", POD, name)
     ] = ""
-    sysfs_root: Annotated[
-        str, Setting("--sysfs-root", "SYSFS_ROOT", POD, "The host's sys folder, or a copy of one.")
-    ] = "/sys"
+    sysfs_root: Annotated[str, Setting("The host's sys folder, or a copy of one.", POD)] = "/sys"
     netlink: Annotated[
-        Netlink,
-        Setting(
-            "--netlink",
-            "NETLINK",
-            POD,
-            "Ask this kernel for addresses and VF MACs; auto: where the sys folder is its own.",
-        ),
+        Netlink, Setting("Ask this kernel for addresses and VF MACs; auto: where the sys folder is its own.", POD)
     ] = Netlink.AUTO
     interval: Annotated[
         float,
-        Setting(
-            "--interval", "DISCOVERY_INTERVAL", CONFIGMAP, "Scan at least this often, jittered by a fifth.", at_least_1s
-        ),
+        Setting("Scan at least this often, jittered by a fifth.", CONFIGMAP, at_least_1s, env="DISCOVERY_INTERVAL"),
     ] = 60.0
-    state_namespace: Annotated[
-        str, Setting("--state-namespace", "STATE_NAMESPACE", POD, "Where the NodeInterfaceState is kept.", name)
-    ] = "cloudvision"
+    state_namespace: Annotated[str, Setting("Where the NodeInterfaceState is kept.", POD, name)] = "cloudvision"
 
     @property
     def node(self) -> str:
@@ -248,21 +166,15 @@ class DiscoverSettings(Workload):
         if self.apply and not self.once:
             raise SettingsError("--apply goes with --once; without --once the state is always written")
         if not self.once and not self.node_name:
-            raise SettingsError(
-                "NODE_NAME (--node-name) is not set: give this node's name in Kubernetes, or use --once"
-            )
+            raise SettingsError("NODE_NAME (--node-name) is not set: give this node's name in Kubernetes; or --once")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SendSettings(Reporting):
     """What the commands have that report by hand."""
 
-    timeout: Annotated[
-        float, Setting("--timeout", "", NOWHERE, "How long to try each report, retries included.", positive)
-    ] = 60.0
-    output: Annotated[LogFormat, Setting("--output", "", NOWHERE, "How to print the outcome.", short="-o")] = (
-        LogFormat.TEXT
-    )
+    timeout: Annotated[float, Setting("How long to try each report, retries included.", FLAG, positive)] = 60.0
+    output: Annotated[LogFormat, Setting("How to print the outcome.", FLAG, short="-o")] = LogFormat.TEXT
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -270,14 +182,7 @@ class DocumentSettings(SendSettings):
     """What the commands have that take JSON documents."""
 
     file: Annotated[
-        str,
-        Setting(
-            "--file",
-            "",
-            NOWHERE,
-            "JSON document or list of documents; - is stdin, the default without flags.",
-            short="-f",
-        ),
+        str, Setting("JSON document or list of documents; - is stdin, the default without flags.", FLAG, short="-f")
     ] = ""
 
 
@@ -285,35 +190,28 @@ class DocumentSettings(SendSettings):
 class JobSettings(DocumentSettings):
     """`cvji jobconfig send`."""
 
-    id: Annotated[str, Setting("--id", "", NOWHERE, "The job's key in CloudVision.")] = ""
-    name: Annotated[str, Setting("--name", "", NOWHERE, "The name shown; the id if not given.")] = ""
-    state: Annotated[str, Setting("--state", "", NOWHERE, "RUNNING, COMPLETED, FAILED or CANCELLED.")] = ""
-    start_time: Annotated[str, Setting("--start-time", "", NOWHERE, "RFC3339; now if not given.")] = ""
-    end_time: Annotated[str, Setting("--end-time", "", NOWHERE, "RFC3339; now if not given.")] = ""
-    nodes: Annotated[
-        tuple[str, ...], Setting("--node", "", NOWHERE, "Repeatable, or a,b.", comma_separated, repeatable=True)
+    id: Annotated[str, Setting("The job's key in CloudVision.", FLAG)] = ""
+    name: Annotated[str, Setting("The name shown; the id if not given.", FLAG)] = ""
+    state: Annotated[str, Setting("RUNNING, COMPLETED, FAILED or CANCELLED.", FLAG)] = ""
+    start_time: Annotated[str, Setting("RFC3339; now if not given.", FLAG)] = ""
+    end_time: Annotated[str, Setting("RFC3339; now if not given.", FLAG)] = ""
+    node: Annotated[tuple[str, ...], Setting("Repeatable, or a,b.", FLAG, comma_separated, repeatable=True)] = ()
+    interface: Annotated[
+        tuple[str, ...], Setting("MAC address; repeatable, or a,b.", FLAG, comma_separated, repeatable=True)
     ] = ()
-    interfaces: Annotated[
-        tuple[str, ...],
-        Setting("--interface", "", NOWHERE, "MAC address; repeatable, or a,b.", comma_separated, repeatable=True),
-    ] = ()
-    tenant: Annotated[bool, Setting("--tenant", "", NOWHERE, "The job is a tenant's (JOB_TYPE_TENANT).")] = False
+    tenant: Annotated[bool, Setting("The job is a tenant's (JOB_TYPE_TENANT).", FLAG)] = False
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class NodeSettings(DocumentSettings):
     """`cvji nodeconfig send`."""
 
-    node: Annotated[str, Setting("--node", "", NOWHERE, "The node's name.")] = ""
-    interfaces: Annotated[
-        tuple[str, ...], Setting("--interface", "", NOWHERE, "NAME=MAC[,IP...]; repeatable.", repeatable=True)
-    ] = ()
+    node: Annotated[str, Setting("The node's name.", FLAG)] = ""
+    interface: Annotated[tuple[str, ...], Setting("NAME=MAC[,IP...]; repeatable.", FLAG, repeatable=True)] = ()
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class NodeRemovalSettings(SendSettings):
     """`cvji nodeconfig delete`."""
 
-    nodes: Annotated[
-        tuple[str, ...], Setting("", "", NOWHERE, "Names of nodes.", positional="NODE", repeatable=True)
-    ] = ()
+    node: Annotated[tuple[str, ...], Setting("Names of nodes.", FLAG, flag="", positional="NODE", repeatable=True)] = ()

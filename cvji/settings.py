@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -173,47 +173,46 @@ def comma_separated(text: str) -> tuple[str, ...]:
 # --- declarations ---------------------------------------------------------------------------------------------------
 
 
-class Manifest(enum.Enum):
-    """Where the manifests have a setting."""
+class Place(enum.Enum):
+    """Where a setting is given, beside its flag."""
 
-    NOWHERE = "nowhere"
-    CONFIGMAP = "configmap"  # a key of the workload's ConfigMap, set by `just deploy` as it is given
-    CHOSEN = "chosen"  # a key of the ConfigMap, for which `just deploy` chooses more than the value
-    POD = "pod"  # fixed in the workload's pod template
+    FLAG = "flag"  # nowhere else
+    VARIABLE = "variable"  # in the environment
+    CONFIGMAP = "configmap"  # and in the workload's ConfigMap, by `just deploy` as it is given
+    CHOSEN = "chosen"  # and in the ConfigMap, where `just deploy` does more than to copy it
+    POD = "pod"  # and in the workload's pod template, where it is fixed
 
 
-NOWHERE, CONFIGMAP, CHOSEN, POD = Manifest
+FLAG, VARIABLE, CONFIGMAP, CHOSEN, POD = Place
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What there is to know of a setting beside its name, type and default, which are the field's own.
+    """What there is to know of a setting beside its field's name, type and default.
 
-    Without a `flag` it is read from the environment alone, and taken out of it. `positional` names arguments that have
-    no flag. `read` makes the value of a text; enums and texts need none.
+    `read` makes the value of a text; enums and texts need none. `flag` and `env` are made of the field's name if not
+    given; without a flag ("") it is read from the environment alone, and taken out of it. `positional` names arguments
+    that have no flag. What is `repeatable` and has a `read` is joined by commas first.
     """
 
-    flag: str
-    env: str
-    manifest: Manifest
     help: str
+    place: Place
     read: Callable[[str], Any] | None = None
+    flag: str | None = None
+    env: str = ""
     short: str = ""
     positional: str = ""
     repeatable: bool = False
 
-    @property
-    def title(self) -> str:
-        """What errors call it: the variable and the flag, whichever there are."""
-        return f"{self.env} ({self.flag})" if self.env and self.flag else self.env or self.flag or self.positional
-
 
 class Declared(msgspec.Struct, frozen=True):
-    """One field of a command's settings."""
+    """One field of a command's settings. `flag` and `env` are "" where there is none."""
 
     field: str
     type: Any
     default: Any
     setting: Setting
+    flag: str
+    env: str
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -232,11 +231,10 @@ class Declared(msgspec.Struct, frozen=True):
         match self.default:
             case enum.Enum():
                 return str(self.default.value)
-            case float():
-                whole = self.default % 3600 == 0 and self.default > 0
-                return f"{self.default / 3600:g}h" if whole else f"{self.default:g}s"
-            case str():
-                return self.default
+            case float(seconds):
+                return f"{seconds / 3600:g}h" if seconds and seconds % 3600 == 0 else f"{seconds:g}s"
+            case str(text):
+                return text
             case _:
                 return ""
 
@@ -245,17 +243,12 @@ class Declared(msgspec.Struct, frozen=True):
         try:
             if self.setting.read is not None:
                 return self.setting.read(text)
-            if self.choices:
-                return self._choice(text)
-            return text
+            if self.choices and (text := text.strip().lower()) not in self.choices:
+                raise ValueError(f"one of {', '.join(self.choices)}")
+            return self.type(text)
         except ValueError as err:
-            raise SettingsError(f"{self.setting.title} is {text!r}: it must be {err}") from None
-
-    def _choice(self, text: str) -> Any:
-        try:
-            return self.type(text.strip().lower())
-        except ValueError:
-            raise ValueError(f"one of {', '.join(self.choices)}") from None
+            title = f"{self.env} ({self.flag})" if self.env and self.flag else self.env or self.flag
+            raise SettingsError(f"{title} is {text!r}: it must be {err}") from None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -277,10 +270,10 @@ def declared(kind: type[Settings]) -> list[Declared]:
     hints = get_type_hints(kind, include_extras=True)
     found = []
     for field in fields(kind):
-        hint = hints[field.name]
-        if get_origin(hint) is Annotated:
-            given, setting = get_args(hint)
-            found.append(Declared(field.name, given, field.default, setting))
+        of, setting = get_args(hints[field.name])
+        flag = setting.flag if setting.flag is not None else "--" + field.name.replace("_", "-")
+        env = "" if setting.place is FLAG else setting.env or field.name.upper()
+        found.append(Declared(field.name, of, field.default, setting, flag, env))
     return found
 
 
@@ -292,8 +285,7 @@ def read(kind: type[S], given: Mapping[str, Any], environment: MutableMapping[st
     """
     values = {}
     for one in declared(kind):
-        by_environment = not (one.setting.flag or one.setting.positional)
-        value = environment.pop(one.setting.env, None) if by_environment else given.get(one.field)
+        value = given.get(one.field) if one.flag or one.setting.positional else environment.pop(one.env, None)
         if isinstance(value, list):
             value = ",".join(value) if one.setting.read else tuple(value)
         if isinstance(value, str):

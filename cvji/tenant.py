@@ -70,7 +70,7 @@ def documents(kind: type[T], file: str) -> list[T]:
 def send_jobs(settings: JobSettings) -> int:
     """`cvji jobconfig send`. Raises SettingsError. Returns the exit code."""
     given = (settings.id, settings.name, settings.state, settings.start_time, settings.end_time)
-    found = _documents(JobDocument, settings.file, flags=any((*given, settings.nodes, settings.interfaces)))
+    found = _documents(JobDocument, settings.file, flags=any((*given, settings.node, settings.interface)))
     if found is None:
         if not settings.id or not settings.state:
             raise SettingsError("give --id, --state and --interface or --node, or a JSON document on stdin")
@@ -81,8 +81,8 @@ def send_jobs(settings: JobSettings) -> int:
                 state=settings.state,
                 start_time=settings.start_time or None,
                 end_time=settings.end_time or None,
-                nodes=list(settings.nodes) or None,
-                interfaces=list(settings.interfaces) or None,
+                nodes=list(settings.node) or None,
+                interfaces=list(settings.interface) or None,
             )
         ]
     now = datetime.now(UTC).replace(microsecond=0)
@@ -106,9 +106,9 @@ def send_jobs(settings: JobSettings) -> int:
 
 def send_nodes(settings: NodeSettings) -> int:
     """`cvji nodeconfig send`. Raises SettingsError. Returns the exit code."""
-    found = _documents(NodeDocument, settings.file, flags=bool(settings.node or settings.interfaces))
+    found = _documents(NodeDocument, settings.file, flags=bool(settings.node or settings.interface))
     if found is None:
-        found = [NodeDocument(settings.node, [_interface(text) for text in settings.interfaces])]
+        found = [NodeDocument(settings.node, [_interface(text) for text in settings.interface])]
     requests = _each(
         found,
         lambda node: node_request(
@@ -120,7 +120,7 @@ def send_nodes(settings: NodeSettings) -> int:
 
 def delete_nodes(settings: NodeRemovalSettings) -> int:
     """`cvji nodeconfig delete`. Raises SettingsError. Returns the exit code."""
-    return _send(settings, _each(settings.nodes, node_removal))
+    return _send(settings, _each(settings.node, node_removal))
 
 
 def _documents(kind: type[T], file: str, *, flags: bool) -> list[T] | None:
@@ -164,7 +164,7 @@ def _send(settings: SendSettings, requests: Sequence[Request]) -> int:
         settings.api_token,
         api_token_file=settings.api_token_file,
         api_ca_file=settings.api_ca_file,
-        insecure=settings.insecure,
+        insecure=settings.api_insecure_skip_verify,
         timeout=settings.timeout,
     ) as client:
         return deliver(client, requests, sys.stdout, as_json=settings.output is LogFormat.JSON)

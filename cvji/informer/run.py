@@ -131,7 +131,7 @@ class Informer:
         else:
             self.deliver = Dispatcher(client, self._load, on_attempt=self._attempted, permit=permit)
         # Several namespaces are watched as all, since each would need a watch of its own for each kind.
-        self._namespaces = frozenset(settings.namespaces) if len(settings.namespaces) > 1 else frozenset()
+        self._namespaces = frozenset(settings.namespace) if len(settings.namespace) > 1 else frozenset()
         self.loop = Loop(
             self.reporter,
             self._watches(settings, api, node_kind),
@@ -142,12 +142,12 @@ class Informer:
             keep=self._is_wanted,
             recover=self._recover,
             check=lambda: self._start("records", self._check),
-            release=lambda release: elector.stop(release=release) if elector else None,
+            release=self._release,
             clock=clock,
         )
 
     def _watches(self, settings: InformerSettings, api: Api, node_kind: tuple[str, str] | None) -> Watches:
-        namespace = settings.namespaces[0] if len(settings.namespaces) == 1 else ""
+        namespace = settings.namespace[0] if len(settings.namespace) == 1 else ""
         registry = Registry(settings.job_kinds)
         wanted = {kind.key: Wanted(partial(registry.read, kind), namespace) for kind in registry}
         note = log.debug if log.isEnabledFor(logging.DEBUG) else None
@@ -186,6 +186,11 @@ class Informer:
     def stop(self) -> None:
         """Deliver what waits, and end."""
         threading.Thread(target=self.inbox.put, args=(Stop(0),), daemon=True).start()
+
+    def _release(self, release: bool) -> None:
+        """End being, or wanting to be, the leader; with `release` the Lease is free at once."""
+        if self._elector is not None:
+            self._elector.stop(release=release)
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
         """Do this in a thread of its own. Without it the program would be deaf or dumb: if it breaks, end, to be
@@ -328,7 +333,7 @@ def run(settings: InformerSettings) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     log.info("watching %s for %s", api.host, settings.location)
-    if client and settings.insecure:
+    if client and settings.api_insecure_skip_verify:
         log.warning("API_INSECURE_SKIP_VERIFY: whoever answers at %s gets the token", settings.api_server)
     return informer.run()
 

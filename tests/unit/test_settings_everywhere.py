@@ -14,7 +14,7 @@ from cvji.commands import (
     NodeRemovalSettings,
     NodeSettings,
 )
-from cvji.settings import Declared, Manifest, Settings, at_least_1s, declared, duration, duration_or_never
+from cvji.settings import Declared, Place, Settings, at_least_1s, declared, duration, duration_or_never
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: tuple[type[Settings], ...] = (
@@ -26,10 +26,10 @@ COMMANDS: tuple[type[Settings], ...] = (
 )
 WORKLOADS = {InformerSettings: ("informer", "Deployment"), DiscoverSettings: ("discovery", "DaemonSet")}
 DEPLOY = (ROOT / "manifests/deploy.sh").read_text("utf-8")
-CHOOSABLE = (Manifest.CONFIGMAP, Manifest.CHOSEN)
+CHOOSABLE = (Place.CONFIGMAP, Place.CHOSEN)
 ALL = sorted(
-    {one for kind in COMMANDS for one in declared(kind) if one.setting.env},
-    key=lambda one: (one.setting.env, one.shown_default),
+    {one for kind in COMMANDS for one in declared(kind) if one.env},
+    key=lambda one: (one.env, one.shown_default),
 )
 
 
@@ -40,9 +40,9 @@ def rows() -> list[tuple[str, str]]:
     return [(found[1], found[2]) for line in lines if (found := re.fullmatch(r"\| (`[A-Z_]+`[^|]*) \|(.*)\|", line))]
 
 
-@pytest.mark.parametrize("one", ALL, ids=lambda one: one.setting.env)
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.env)
 def test_the_pages_have_a_setting_with_its_default_and_values(one: Declared) -> None:
-    found = [rest for names, rest in rows() if f"`{one.setting.env}`" in names]
+    found = [rest for names, rest in rows() if f"`{one.env}`" in names]
     assert found
     assert any(f"`{one.shown_default}`" in rest for rest in found) or not one.shown_default
     assert any(all(f"`{choice}`" in rest for choice in one.choices) for rest in found)
@@ -50,7 +50,7 @@ def test_the_pages_have_a_setting_with_its_default_and_values(one: Declared) -> 
 
 def test_the_pages_have_no_setting_that_there_is_not() -> None:
     names = {name for names, _ in rows() for name in re.findall(r"[A-Z_]{4,}", names)}
-    assert names == {one.setting.env for one in ALL} | set(READ_ELSEWHERE)
+    assert names == {one.env for one in ALL} | set(READ_ELSEWHERE)
 
 
 def array(name: str) -> set[str]:
@@ -62,28 +62,26 @@ def array(name: str) -> set[str]:
 
 @pytest.mark.parametrize("kind", WORKLOADS)
 def test_deploy_puts_into_each_configmap_what_belongs_there(kind: type[Settings]) -> None:
-    keys = {one.setting.env for one in declared(kind) if one.setting.manifest is Manifest.CONFIGMAP}
+    keys = {one.env for one in declared(kind) if one.setting.place is Place.CONFIGMAP}
     assert array(f"{WORKLOADS[kind][0]}_settings") == keys
 
 
 def test_deploy_takes_whatever_a_user_chooses() -> None:
     taken = array("informer_settings") | array("discovery_settings") | array("other_settings")
-    assert {
-        one.setting.env for kind in WORKLOADS for one in declared(kind) if one.setting.manifest in CHOOSABLE
-    } <= taken
+    assert {one.env for kind in WORKLOADS for one in declared(kind) if one.setting.place in CHOOSABLE} <= taken
 
 
 def test_deploy_knows_the_values_and_which_settings_are_durations() -> None:
-    chosen = [one for kind in WORKLOADS for one in declared(kind) if one.setting.manifest in CHOOSABLE]
+    chosen = [one for kind in WORKLOADS for one in declared(kind) if one.setting.place in CHOOSABLE]
     checked = {
         name: set(values.split()) for name, values in re.findall(r"^ +one_of ([A-Z_]+) (.+)$", DEPLOY, re.MULTILINE)
     }
-    assert {one.setting.env: set(one.choices) for one in chosen if one.choices} == {
+    assert {one.env: set(one.choices) for one in chosen if one.choices} == {
         name: values for name, values in checked.items() if name != "COMPONENT"
     }
     periods = re.search(r"for name in ([A-Z_ ]+); do\s+matches \"\$name\" \"\$period\"", DEPLOY)
     assert periods
-    durations = {one.setting.env for one in chosen if one.setting.read in (duration, duration_or_never, at_least_1s)}
+    durations = {one.env for one in chosen if one.setting.read in (duration, duration_or_never, at_least_1s)}
     assert set(periods[1].split()) - {"ROLLOUT_TIMEOUT"} == durations
 
 
@@ -96,4 +94,4 @@ def test_the_pod_templates_set_what_belongs_to_them_and_nothing_unknown(kind: ty
         if found["kind"] == workload
     )
     env = {item["name"] for item in template["containers"][0]["env"]} - {"MALLOC_ARENA_MAX", "POD_IP"}
-    assert env == {one.setting.env for one in declared(kind) if one.setting.manifest is Manifest.POD}
+    assert env == {one.env for one in declared(kind) if one.setting.place is Place.POD}
