@@ -44,7 +44,7 @@ class Observer:
         self.memory = Memory()
 
     def observe(self, before: State) -> tuple[State, tuple[Interface, ...]]:
-        """What the node has now; `before` stands where that cannot be told."""
+        """What the node has now; `before` stands where that cannot be read."""
         found = scan(self._root)
         if not found.readable:
             return failed(before, "; ".join(map(str, found.warnings))), ()

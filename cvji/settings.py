@@ -243,9 +243,11 @@ class Declared(msgspec.Struct, frozen=True):
         try:
             if self.setting.read is not None:
                 return self.setting.read(text)
-            if self.choices and (text := text.strip().lower()) not in self.choices:
+            if not self.choices:
+                return text
+            if (choice := text.strip().lower()) not in self.choices:
                 raise ValueError(f"one of {', '.join(self.choices)}")
-            return self.type(text)
+            return self.type(choice)
         except ValueError as err:
             title = f"{self.env} ({self.flag})" if self.env and self.flag else self.env or self.flag
             raise SettingsError(f"{title} is {text!r}: it must be {err}") from None

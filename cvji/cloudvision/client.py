@@ -31,7 +31,7 @@ class Verdict(enum.Enum):
     RETRY = "retry"  # this request failed, others may not
     UNAUTHORIZED = "unauthorized"  # 401: no request gets through with this token
     FORBIDDEN = "forbidden"  # 403: this kind of request does not
-    REFUSED = "refused"  # CloudVision understood and said no
+    REFUSED = "refused"  # CloudVision understood the request and will not take it
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Token:
-    """The bearer token, read anew from its file so that a rotated one is picked up. Never shown."""
+    """The bearer token, read again from its file when that changes. Never shown."""
 
     def __init__(self, value: str = "", file: str = "") -> None:
         """Raises SettingsError if the file cannot be read or what it holds cannot be a token."""
@@ -146,7 +146,7 @@ class Client:
         try:
             body = response.read(BODY_LIMIT, decode_content=True)
         except http.ERRORS:
-            body = b""  # the status line has said what happened
+            body = b""  # the status alone decides
         finally:
             if response.length_remaining:
                 response.close()
@@ -194,5 +194,5 @@ def _message(body: bytes) -> str:
 
 
 def utc(seconds: float) -> datetime:
-    """A point in time as CloudVision is told it: whole seconds, UTC."""
+    """A point in time as CloudVision takes it: whole seconds, UTC."""
     return datetime.fromtimestamp(int(seconds), UTC)

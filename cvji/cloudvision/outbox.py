@@ -36,7 +36,7 @@ class Parcel(msgspec.Struct, eq=False):
     """One key whose report is to be sent. `since` is when it began to wait.
 
     `failures` are its own; `round` is how many of the service in a row were known when its last attempt began.
-    `refused` says that CloudVision understood the last attempt and said no.
+    `refused` says that CloudVision understood the last attempt and did not take it.
     """
 
     key: Key
@@ -196,7 +196,7 @@ class Dispatcher:
     ) -> None:
         """`load` gives the newest report of a key, None if there is nothing to send. It may raise LoadError.
 
-        `on_attempt` is told of each attempt, before its key's next. Both are called by any thread. `permit` says for
+        `on_attempt` is called after each attempt, before its key's next. Both are called by any thread. `permit` is for
         how many seconds an attempt begun now may last; 0: none may begin.
         """
         self._client = client

@@ -168,7 +168,7 @@ class Informer:
         )
 
     def run(self) -> int:
-        """Work until told to stop. Returns the exit code: 1 if another is the leader now."""
+        """Work until `stop` is called or the Lease is lost. Returns the exit code: 1 if another is the leader now."""
         if self._elector is not None:
             elector = self._elector
             self._start(
@@ -193,8 +193,8 @@ class Informer:
             self._elector.stop(release=release)
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
-        """Do this in a thread of its own. Without it the program would be deaf or dumb: if it breaks, end, to be
-        started again.
+        """Do this in a thread of its own. The program cannot do without it: if it fails, end, to be started
+        again.
         """
 
         def run() -> None:

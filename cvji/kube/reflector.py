@@ -113,8 +113,8 @@ class Reflector(Generic[T]):
     def run(self) -> None:
         """List and watch until stopped. Returns when the resource is no longer served (404)."""
         failures = 0
-        available = True  # neither forbidden nor failing, as far as the log has been told
-        lost = False  # as far as `emit` has been told
+        available = True  # neither forbidden nor failing, as far as it was logged
+        lost = False  # as far as it was emitted
         while not self._stop.is_set():
             began = self._clock()
             events = 0
@@ -132,7 +132,7 @@ class Reflector(Generic[T]):
                 failures = 0
                 self.state.restarts += 1
             except ExpiredError:
-                log.info("%s: resourceVersion too old, listing anew", self._resource)
+                log.info("%s: resourceVersion too old, listing again", self._resource)
                 self.state.restarts += 1
                 self._version = None
                 failures = 0 if events else failures + 1
@@ -169,7 +169,7 @@ class Reflector(Generic[T]):
     # --- list ---------------------------------------------------------------------------------------
 
     def _list(self) -> None:
-        """Read all pages, say what is new, changed and gone. Raises ApiError; then nothing is forgotten."""
+        """Read all pages, emit what is new, changed and gone. Raises ApiError; then nothing is forgotten."""
         self._version, self._doubted = None, False
         round_ = self._round()
         seen: set[str] = set()
@@ -182,7 +182,7 @@ class Reflector(Generic[T]):
             try:
                 body = self._api.get(self._path, query)
             except ApiError as err:
-                if err.code == 410 and token:  # compacted between two pages: what was said stays true
+                if err.code == 410 and token:  # compacted between two pages: what was emitted stays true
                     token = ""
                     limit = 0  # all at once, as client-go's pager does: pages may expire over and over
                     seen.clear()
@@ -256,7 +256,7 @@ class Reflector(Generic[T]):
         uid = _key(found)
         known = self._known.get(uid)
         if known is not None and known.version == found.resource_version and found.resource_version:
-            return uid, None  # a list says again what a watch has said
+            return uid, None  # a list repeats what a watch has brought
         try:
             obj: T | None = self._read(raw)
         except _UNREADABLE as err:

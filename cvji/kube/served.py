@@ -20,7 +20,7 @@ PODS = Resource("", "v1", "Pod", "pods")
 class Served(msgspec.Struct, frozen=True):
     """What a cluster serves of the kinds (group, kind) that were asked for.
 
-    `unclear` are those whose group could not say: an aggregated API that is down, a CRD in the making.
+    `unclear` are those whose group could not be read: an aggregated API that is down, a CRD in the making.
     """
 
     found: dict[tuple[str, str], Resource]

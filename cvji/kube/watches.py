@@ -82,7 +82,7 @@ class Watches:
     def _run(self) -> None:
         failures = 0  # in a row
         first = True
-        wrong = ""  # what the log was last told
+        wrong = ""  # what was last logged
         while not self._stop.is_set():
             try:
                 answer = served(self._api, self._wanted)
@@ -149,6 +149,6 @@ class Watches:
             reflector.run()
         except Exception:  # the outermost loop of this thread: the kind is watched again after the next API discovery
             log.exception("%s: the watch broke", resource)
-            for item in known.values():  # what of it has been passed on is not known: it is said again
+            for item in known.values():  # what of it has been passed on is not known: pass it on again
                 item.version = ""
             self._on_crash(str(resource))

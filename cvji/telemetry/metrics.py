@@ -11,7 +11,7 @@ from cvji import __version__, build
 
 
 class Watch(msgspec.Struct, frozen=True):
-    """One watch: how often it began anew, objects it could not read, seconds since it was last heard."""
+    """One watch: how often it was restarted, objects it could not read, seconds since anything came."""
 
     restarts: int
     decode_failures: int
@@ -46,7 +46,7 @@ class _Moments(Collector):
         yield GaugeMetricFamily("cvji_leader", "1 where this process reports, 0 on a standby.", float(now.leads))
         yield GaugeMetricFamily("cvji_outbox_depth", "Jobs and nodes with something undelivered.", now.outbox)
         yield GaugeMetricFamily("cvji_outbox_oldest_seconds", "For how long the oldest of them has waited.", now.oldest)
-        restarts = CounterMetricFamily("cvji_watch_restarts", "How often a watch was begun anew.", labels=["resource"])
+        restarts = CounterMetricFamily("cvji_watch_restarts", "How often a watch was restarted.", labels=["resource"])
         failures = CounterMetricFamily("cvji_decode_failures", "Objects that could not be read.", labels=["resource"])
         silence = GaugeMetricFamily(
             "cvji_watch_silence_seconds", "Seconds since a watch was last heard.", labels=["resource"]

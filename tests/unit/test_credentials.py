@@ -75,9 +75,9 @@ def test_what_is_wrong_with_a_service_account_is_one_line(
     (account / file).unlink()
     if content is not None:
         (account / file).write_bytes(content)
-    with pytest.raises(SettingsError, match=f"^Kubernetes credentials: .*{says}") as told:
+    with pytest.raises(SettingsError, match=f"^Kubernetes credentials: .*{says}") as raised:
         ServiceAccount(environment(), account)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("host", "port"), [("", "443"), ("10.0.0.1", ""), ("10.0.0.1", "tcp://10.0.0.1:443")])

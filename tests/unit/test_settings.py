@@ -80,9 +80,9 @@ def test_a_token_is_taken_out_of_the_environment_and_not_shown() -> None:
     ],
 )
 def test_what_is_wrong_is_said_by_variable_and_flag(given: dict[str, object], says: str) -> None:
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as raised:
         read(InformerSettings, GOOD | given, {})
-    assert str(told.value).startswith(says)
+    assert str(raised.value).startswith(says)
 
 
 def test_what_has_no_variable_is_named_by_its_flag() -> None:
