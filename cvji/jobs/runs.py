@@ -37,10 +37,10 @@ import msgspec
 from cvji.jobs import replacement, unwatched
 from cvji.jobs.cluster import View
 from cvji.jobs.kinds import Job
-from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import NOTHING, End, Holds, JobState, RunReport, union
+from cvji.settings import Mode
 
 # What succeeded pods held is recorded this long after they succeed: many of a job's pods succeed together.
 KEEP_DELAY = 2.0
