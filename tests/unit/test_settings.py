@@ -3,8 +3,11 @@
 import math
 
 import pytest
+from typer.testing import CliRunner
 
+from cvji.cli import app
 from cvji.commands import DiscoverSettings, InformerSettings, JobSettings
+from cvji.informer import run as informer
 from cvji.settings import Mode, SettingsError, address, duration, group_kinds, names, read
 
 GOOD = {"location": " lab ", "api_server": "cv:443", "api_token_file": "token"}
@@ -44,6 +47,53 @@ def test_lists() -> None:
     for text in ("Job", "a.io/", "/Job", "a.io/Job/x"):
         with pytest.raises(ValueError, match="GROUP/KIND"):
             group_kinds(text)
+
+
+def test_the_defaults_of_what_is_reported_when() -> None:
+    found = read(InformerSettings, GOOD, {})
+    assert (found.stability_delay, found.start_max_wait) == (5, 60)
+    assert (found.resync_interval, found.report_history) == (6 * 3600, 24 * 3600)
+    assert found.events
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("start_max_wait", "never", math.inf),
+        ("start_max_wait", " Never ", math.inf),
+        ("start_max_wait", "2m", 120),
+        ("report_history", "0", 0),
+        ("report_history", "168h", 7 * 24 * 3600),
+    ],
+)
+def test_durations_are_read(name: str, text: str, value: float) -> None:
+    assert getattr(read(InformerSettings, GOOD | {name: text}, {}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("report_history", "never"), ("report_history", "-1"), ("start_max_wait", "no")]
+)
+def test_a_wrong_duration_names_its_setting(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name.upper()} \(--.*it must be a duration"):
+        read(InformerSettings, GOOD | {name: text}, {})
+
+
+@pytest.mark.parametrize(("arguments", "events"), [([], True), (["--no-events"], False), (["--events"], True)])
+@pytest.mark.parametrize("variable", ["", "false"])
+def test_a_flag_that_is_on_by_default_can_be_taken_back(
+    arguments: list[str], events: bool, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[InformerSettings] = []
+
+    def run(settings: InformerSettings) -> int:
+        found.append(settings)
+        return 0
+
+    monkeypatch.setattr(informer, "run", run)
+    environment = {"EVENTS": variable, "LOCATION": "lab"}
+    done = CliRunner().invoke(app, ["informer", "--dry-run", *arguments], env=environment)
+    assert done.exit_code == 0
+    assert found[0].events == (events if arguments else not variable)
 
 
 def test_what_is_not_given_or_empty_has_its_default() -> None:

@@ -1,4 +1,4 @@
-"""README, the manifests and `just deploy` have every setting as it is declared."""
+"""The pages, the manifests and `just deploy` have every setting as it is declared."""
 
 import re
 from pathlib import Path
@@ -8,11 +8,15 @@ import yaml
 
 from cvji.commands import (
     READ_ELSEWHERE,
+    CheckSettings,
     DiscoverSettings,
+    ExplainSettings,
+    HoldersSettings,
     InformerSettings,
     JobSettings,
     NodeRemovalSettings,
     NodeSettings,
+    ReconcileSettings,
 )
 from cvji.settings import Declared, Place, Settings, at_least_1s, declared, duration, duration_or_never
 
@@ -23,6 +27,10 @@ COMMANDS: tuple[type[Settings], ...] = (
     JobSettings,
     NodeSettings,
     NodeRemovalSettings,
+    ExplainSettings,
+    CheckSettings,
+    HoldersSettings,
+    ReconcileSettings,
 )
 WORKLOADS = {InformerSettings: ("informer", "Deployment"), DiscoverSettings: ("discovery", "DaemonSet")}
 DEPLOY = (ROOT / "manifests/deploy.sh").read_text("utf-8")
@@ -81,8 +89,12 @@ def test_deploy_knows_the_values_and_which_settings_are_durations() -> None:
     }
     periods = re.search(r"for name in ([A-Z_ ]+); do\s+matches \"\$name\" \"\$period\"", DEPLOY)
     assert periods
-    durations = {one.env for one in chosen if one.setting.read in (duration, duration_or_never, at_least_1s)}
-    assert set(periods[1].split()) - {"ROLLOUT_TIMEOUT"} == durations
+    assert set(periods[1].split()) - {"ROLLOUT_TIMEOUT"} == {
+        one.env for one in chosen if one.setting.read in (duration, at_least_1s)
+    }
+    assert re.findall(r"matches ([A-Z_]+) \"\$period\|\[Nn\]", DEPLOY) == [
+        one.env for one in chosen if one.setting.read is duration_or_never
+    ]
 
 
 @pytest.mark.parametrize("kind", WORKLOADS)
