@@ -1,259 +1,295 @@
-"""The commands for people who look after a deployment: explain, check, holders, reconcile.
+"""Every setting of every command, declared once: name, type, default, help, range, and where it is given.
 
-Options and printing; each command imports only what it runs.
+`cli.py` makes the command line's options of them, and tests hold README, the manifests and `just deploy` against them.
 """
 
-import os
-import sys
-import time
-from contextlib import contextmanager
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+import socket
+from dataclasses import dataclass
+from typing import Annotated
 
-import typer
+from cvji.settings import (
+    CHOSEN,
+    CONFIGMAP,
+    FLAG,
+    POD,
+    VARIABLE,
+    CloudVision,
+    LogFormat,
+    LogLevel,
+    Mode,
+    Netlink,
+    NodeConfigMode,
+    NodeInterfaceType,
+    NodeOutput,
+    OwnerPolicy,
+    Setting,
+    Settings,
+    SettingsError,
+    address,
+    at_least_1s,
+    comma_separated,
+    duration,
+    duration_or_never,
+    group_kinds,
+    name,
+    names,
+    positive,
+)
 
-from cvji.settings import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from cvji.cloudvision.client import Token
-    from cvji.settings import CloudVision
-
-
-class Shape(StrEnum):
-    """How a command prints."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-Output = Annotated[Shape, typer.Option("--output", "-o", help="How to print.")]
-Context = Annotated[str, typer.Option("--context", envvar="KUBE_CONTEXT", help="Context in KUBECONFIG.")]
-StateNamespace = Annotated[
-    str, typer.Option("--state-namespace", envvar="STATE_NAMESPACE", help="The informer's namespace, with the records.")
-]
-
-
-Location = Annotated[
-    str, typer.Option("--location", envvar="LOCATION", help="Name of this site; the informer's if not given.")
-]
-Server = Annotated[str, typer.Option("--api-server", envvar="API_SERVER", help="CloudVision, as host[:port].")]
-TokenFile = Annotated[
-    str, typer.Option("--api-token-file", envvar="API_TOKEN_FILE", help="Its token's file; or set API_TOKEN.")
-]
-CaFile = Annotated[str, typer.Option("--api-ca-file", envvar="API_CA_FILE", help="CA certificates instead of ours.")]
-Insecure = Annotated[
-    bool, typer.Option("--api-insecure-skip-verify", envvar="API_INSECURE_SKIP_VERIFY", help="Do not verify it.")
-]
+# Read by other names than ours, as every program reads them: kube/credentials.py and http.py.
+READ_ELSEWHERE = ("KUBECONFIG", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("explain", help=EXPLAIN)(explain)
-    app.command("check", help=CHECK)(check)
-    app.command("holders", help=HOLDERS)(holders)
-    app.command("reconcile", help=RECONCILE)(reconcile)
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Workload(Settings):
+    """What both workloads have."""
+
+    health_address: Annotated[str, Setting("Serve /healthz, /readyz, /metrics on host:port.", POD)] = ""
+    context: Annotated[str, Setting("Context in KUBECONFIG.", VARIABLE, env="KUBE_CONTEXT")] = ""
+    log_level: Annotated[LogLevel, Setting("The least severe lines to log.", CONFIGMAP)] = LogLevel.INFO
+    log_format: Annotated[LogFormat, Setting("How to log.", CONFIGMAP)] = LogFormat.TEXT
 
 
-EXPLAIN = """Say why a job is, or is not, in CloudVision: its pods, their NICs, what its run waits for.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Server(Settings):
+    """What every command has that speaks to CloudVision."""
 
-Example: cvji explain team-a/finetune
+    api_server: Annotated[str, Setting("CloudVision, as host[:port].", POD, address)] = ""
+    api_token_file: Annotated[
+        str, Setting("File with CloudVision's token; read again when it changes. Or set API_TOKEN.", POD)
+    ] = ""
+    api_token: Annotated[str, Setting("CloudVision's token.", VARIABLE, flag="")] = ""
+    api_ca_file: Annotated[str, Setting("CA certificates instead of the system's.", CHOSEN)] = ""
+    api_insecure_skip_verify: Annotated[bool, Setting("Do not verify CloudVision's certificate.", CONFIGMAP)] = False
 
-Exit codes: 0 explained, 1 no such job, 2 bad usage or no answer from Kubernetes.
-"""
+    @property
+    def has_cloudvision(self) -> bool:
+        """Whether both CloudVision and a token are given."""
+        return bool(self.api_server and (self.api_token or self.api_token_file))
 
-
-def explain(
-    job: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="A job of any kind, or a pod.")],
-    kind: Annotated[str, typer.Option("--kind", help="Its kind, or GROUP/KIND, where names are ambiguous.")] = "",
-    state_namespace: StateNamespace = "cloudvision",
-    context: Context = "",
-    output: Output = Shape.TEXT,
-) -> None:
-    """See EXPLAIN."""
-    from cvji import deployed
-    from cvji import explain as command
-    from cvji.kube.client import Api
-
-    now, api = time.time(), Api(context)
-    with _errors():
-        settings = deployed.read(api, state_namespace, os.environ)
-        found = command.answer(api, settings, job, kind, state_namespace, now)
-    _show(found, command.lines(found, now), output)
-    raise typer.Exit(0 if found.explanation else 1)
+    @property
+    def cloudvision(self) -> CloudVision:
+        """CloudVision's address, and how it is trusted."""
+        return CloudVision(self.api_server, self.api_ca_file, self.api_insecure_skip_verify)
 
 
-CHECK = """Look at everything that reporting needs: Kubernetes, roles, CRDs, pods, CloudVision. Reads only.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Reporting(Server):
+    """What every command has that reports to CloudVision."""
 
-Example: kubectl -n cloudvision exec deploy/cv-job-informer -- cvji check
+    location: Annotated[str, Setting("Name of this site.", CONFIGMAP, str.strip)] = ""
+    dry_run: Annotated[bool, Setting("Send nothing; print each report as one line of JSON.", FLAG)] = False
 
-Exit codes: 0 all is well, 1 warnings, 2 failures. What cannot be seen from here is skipped.
-"""
-
-
-def check(
-    api_server: Server = "",
-    api_token_file: TokenFile = "",
-    api_ca_file: CaFile = "",
-    insecure: Insecure = False,
-    state_namespace: StateNamespace = "cloudvision",
-    context: Context = "",
-    output: Output = Shape.TEXT,
-) -> None:
-    """See CHECK."""
-    from cvji import check as command
-    from cvji import deployed
-    from cvji.checks.result import exit_code
-    from cvji.checks.site import Site
-    from cvji.kube.client import Api
-
-    token, api = os.environ.pop("API_TOKEN", ""), Api(context)
-    server, accepted = None, None
-    if api_server and (token or api_token_file):
-        server, accepted = _cloudvision(api_server, token, api_token_file, api_ca_file, insecure=insecure)
-    settings = deployed.read(api, state_namespace, os.environ)
-    site = Site(api, state_namespace, settings, time.time(), os.environ, server, accepted)
-    results = []
-    for result in command.run(site):
-        results.append(result)
-        if output is Shape.TEXT:
-            typer.echo(command.line(result))
-    if output is Shape.JSON:
-        _print_json(results)
-    raise typer.Exit(exit_code(results))
+    def check(self) -> None:
+        """Without a dry run, CloudVision and a token must be given."""
+        if self.dry_run:
+            return
+        if not self.api_server:
+            raise SettingsError(
+                "API_SERVER (--api-server) is not set: give CloudVision's host[:port], or use --dry-run"
+            )
+        if not self.api_token and not self.api_token_file:
+            raise SettingsError("no API token: set API_TOKEN_FILE (--api-token-file), or API_TOKEN in the environment")
 
 
-HOLDERS = """Say which runs hold, or held, a NIC or a node, by what was reported.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InformerSettings(Workload, Reporting):
+    """`cvji informer`. Durations in seconds."""
 
-Example: cvji holders 02:00:00:00:00:01 --at 2026-01-31T02:14:05Z
+    namespace: Annotated[
+        tuple[str, ...], Setting("Watch this one; empty: all; a,b: watch all, keep these.", CONFIGMAP, names)
+    ] = ()
+    jobconfig_mode: Annotated[Mode, Setting("What a job is reported to hold, MACs or nodes.", CONFIGMAP)] = (
+        Mode.INTERFACE
+    )
+    nodeconfig_mode: Annotated[NodeConfigMode, Setting("Where node inventory comes from.", CHOSEN)] = (
+        NodeConfigMode.DISCOVERY
+    )
+    node_interface_type: Annotated[NodeInterfaceType, Setting("NICs to report of a node.", CONFIGMAP)] = (
+        NodeInterfaceType.ALL
+    )
+    job_owner: Annotated[OwnerPolicy, Setting("Report a pod's topmost job or its direct owner.", CONFIGMAP)] = (
+        OwnerPolicy.ROOT
+    )
+    job_kinds: Annotated[
+        tuple[tuple[str, str], ...],
+        Setting(
+            "A further kind of job, GROUP/KIND; repeatable or a,b.",
+            CONFIGMAP,
+            group_kinds,
+            flag="--job-kind",
+            repeatable=True,
+        ),
+    ] = ()
+    stability_delay: Annotated[
+        float, Setting("Report once nothing has changed for this long.", CONFIGMAP, duration)
+    ] = 5.0
+    start_max_wait: Annotated[
+        float,
+        Setting("Report a start after this long, whatever its pods still do; or never.", CONFIGMAP, duration_or_never),
+    ] = 60.0
+    kind_retry: Annotated[float, Setting("How often to look for job kinds not served before.", CONFIGMAP, duration)] = (
+        30.0
+    )
+    state_namespace: Annotated[str, Setting("Where the records and the Lease are kept; empty: none.", POD, name)] = ""
+    leader_elect: Annotated[bool, Setting("Report only while holding the Lease.", POD)] = False
+    resync_interval: Annotated[float, Setting("Report everything again this often; 0: never.", CONFIGMAP, duration)] = (
+        21600.0
+    )
+    report_history: Annotated[
+        float,
+        Setting("How long the records of ended jobs that are deleted are kept; 0: not at all.", CONFIGMAP, duration),
+    ] = 86400.0
+    events: Annotated[bool, Setting("Write Events on each job's object: what became of its reports.", VARIABLE)] = True
+    pod_name: Annotated[str, Setting("The name of this replica in the Lease and in Events.", POD, flag="")] = ""
 
-Exit codes: 0 found, 1 nobody, 2 bad usage or no answer.
-"""
-
-
-def holders(
-    mac_or_node: Annotated[str, typer.Argument(metavar="MAC|NODE", help="A MAC address, or a node's name.")],
-    at: Annotated[str, typer.Option("--at", metavar="TIME", help="Who held it then, RFC3339.")] = "",
-    cloudvision: Annotated[bool, typer.Option("--cloudvision", help="Ask CloudVision too.")] = False,
-    location: Location = "",
-    api_server: Server = "",
-    api_token_file: TokenFile = "",
-    api_ca_file: CaFile = "",
-    insecure: Insecure = False,
-    state_namespace: StateNamespace = "cloudvision",
-    context: Context = "",
-    output: Output = Shape.TEXT,
-) -> None:
-    """See HOLDERS."""
-    from cvji import deployed
-    from cvji import holders as command
-    from cvji.cloudvision.reading import Reader
-    from cvji.kube.client import Api
-
-    token, api, reader = os.environ.pop("API_TOKEN", ""), Api(context), None
-    when = command.moment(at) if at else None
-    with _errors():
-        if cloudvision:
-            reader = Reader(*_cloudvision(api_server, token, api_token_file, api_ca_file, insecure=insecure))
-            location = location or deployed.read(api, state_namespace, os.environ).location()
-        found = command.find(api, state_namespace, mac_or_node, when, cloudvision=reader, location=location)
-    _show(found, command.lines(found, mac_or_node), output)
-    raise typer.Exit(0 if found.holdings else 1)
-
-
-RECONCILE = """Compare what CloudVision shows as RUNNING at this LOCATION with this cluster's runs.
-
-Example: cvji reconcile --end
-
-Tenants' jobs and ids of others are left alone. Exit codes: 0 both agree, 1 they differ or CloudVision may not be
-read, 2 bad usage or no answer.
-"""
-
-
-def reconcile(
-    end: Annotated[bool, typer.Option("--end", help="End what is left over, as CANCELLED now.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --end: do not ask.")] = False,
-    location: Location = "",
-    api_server: Server = "",
-    api_token_file: TokenFile = "",
-    api_ca_file: CaFile = "",
-    insecure: Insecure = False,
-    state_namespace: StateNamespace = "cloudvision",
-    context: Context = "",
-    output: Output = Shape.TEXT,
-) -> None:
-    """See RECONCILE."""
-    from cvji import deployed
-    from cvji import reconcile as command
-    from cvji.cloudvision.client import Client
-    from cvji.cloudvision.reading import Reader
-    from cvji.kube.client import Api
-
-    if yes and not end:
-        raise SettingsError("--yes goes with --end")
-    token, api = os.environ.pop("API_TOKEN", ""), Api(context)
-    server, accepted = _cloudvision(api_server, token, api_token_file, api_ca_file, insecure=insecure)
-    with _errors():
-        settings = deployed.read(api, state_namespace, os.environ)
-        place = location or settings.location()
-        found = command.compare(api, state_namespace, place, Reader(server, accepted), settings.kinds())
-    _show(found, command.lines(found, place), output)
-    left = len(found.orphans) + len(found.missing)
-    ending = command.may_end(found) if end else []
-    if ending and not yes:
-        question = f"End {len(ending)} entries? If another cluster reports at {place}, they may be its own"
-        typer.confirm(question, abort=True, err=True)
-    client = Client(server, accepted)
-    for job in ending:
-        answer = command.end(client, job, time.time())
-        left -= command.delivered(answer)
-        outcome = "ended" if command.delivered(answer) else f"not ended: HTTP {answer.status}: {answer.message}"
-        typer.echo(f"{job.name} ({job.key.id}): {outcome}", err=output is Shape.JSON)
-    raise typer.Exit(1 if left or found.unread else 0)
+    def check(self) -> None:
+        """The site must be named, and the Lease needs a place."""
+        if not self.location:
+            raise SettingsError("LOCATION (--location) is not set: give this site's name in CloudVision")
+        super().check()
+        if self.leader_elect and not self.state_namespace and not self.dry_run:
+            raise SettingsError("LEADER_ELECT needs STATE_NAMESPACE, where the Lease and the records are kept")
 
 
-@contextmanager
-def _errors() -> "Iterator[None]":
-    """What Kubernetes or CloudVision does not give is one line, never a traceback."""
-    from cvji.cloudvision.reading import ReadError
-    from cvji.kube.client import ApiError
-    from cvji.reports.records import RecordError
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DiscoverSettings(Workload):
+    """`cvji discover`. Durations in seconds."""
 
-    try:
-        yield
-    except ApiError as err:
-        raise SettingsError(f"the Kubernetes API: {err}") from None
-    except RecordError as err:
-        raise SettingsError(str(err)) from None
-    except ReadError as err:
-        if err.status == 403:
-            typer.echo(f"cvji: the token may not read computejob in CloudVision: {err}", err=True)
-            raise typer.Exit(1) from None
-        raise SettingsError(f"CloudVision: {err}") from None
+    once: Annotated[bool, Setting("Print this node's NICs and exit; needs no cluster, no root.", FLAG)] = False
+    output: Annotated[NodeOutput, Setting("How to print with --once.", FLAG, short="-o")] = NodeOutput.TABLE
+    apply: Annotated[bool, Setting("With --once: write the NodeInterfaceState too.", FLAG)] = False
+    node_name: Annotated[
+        str, Setting("This node's name in Kubernetes; with --once the host's if not given.", POD, name)
+    ] = ""
+    sysfs_root: Annotated[str, Setting("The host's sys folder, or a copy of one.", POD)] = "/sys"
+    netlink: Annotated[
+        Netlink, Setting("Ask this kernel for addresses and VF MACs; auto: where the sys folder is its own.", POD)
+    ] = Netlink.AUTO
+    interval: Annotated[
+        float,
+        Setting("Scan at least this often, jittered by a fifth.", CONFIGMAP, at_least_1s, env="DISCOVERY_INTERVAL"),
+    ] = 60.0
+    state_namespace: Annotated[str, Setting("Where the NodeInterfaceState is kept.", POD, name)] = "cloudvision"
 
+    @property
+    def node(self) -> str:
+        """This node's name."""
+        return self.node_name or socket.gethostname().lower()
 
-def _show(found: object, lines: "Iterable[str]", output: Shape) -> None:
-    if output is Shape.JSON:
-        _print_json(found)
-        return
-    for line in lines:
-        typer.echo("".join(char if char.isprintable() else " " for char in line))
-
-
-def _cloudvision(
-    api_server: str, token: str, token_file: str, ca_file: str, *, insecure: bool
-) -> "tuple[CloudVision, Token]":
-    """Where CloudVision is, and the token for it. Raises SettingsError."""
-    from cvji.cloudvision.client import Token
-    from cvji.settings import CloudVision, host_port
-
-    if not api_server or not (token or token_file):
-        raise SettingsError("CloudVision is not known: set API_SERVER and API_TOKEN_FILE (or API_TOKEN)")
-    return CloudVision(host_port(api_server, "API_SERVER"), ca_file, insecure), Token(token, token_file)
+    def check(self) -> None:
+        """A node that is written must be named."""
+        if self.apply and not self.once:
+            raise SettingsError("--apply goes with --once; without --once the state is always written")
+        if not self.once and not self.node_name:
+            raise SettingsError("NODE_NAME (--node-name) is not set: give this node's name in Kubernetes; or --once")
 
 
-def _print_json(found: object) -> None:
-    import msgspec
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SendSettings(Reporting):
+    """What the commands have that report by hand."""
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+    timeout: Annotated[float, Setting("How long to try each report, retries included.", FLAG, positive)] = 60.0
+    output: Annotated[LogFormat, Setting("How to print the outcome.", FLAG, short="-o")] = LogFormat.TEXT
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DocumentSettings(SendSettings):
+    """What the commands have that take JSON documents."""
+
+    file: Annotated[
+        str, Setting("JSON document or list of documents; - is stdin, the default without flags.", FLAG, short="-f")
+    ] = ""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class JobSettings(DocumentSettings):
+    """`cvji jobconfig send`."""
+
+    id: Annotated[str, Setting("The job's key in CloudVision.", FLAG)] = ""
+    name: Annotated[str, Setting("The name shown; the id if not given.", FLAG)] = ""
+    state: Annotated[str, Setting("RUNNING, COMPLETED, FAILED or CANCELLED.", FLAG)] = ""
+    start_time: Annotated[str, Setting("RFC3339; now if not given.", FLAG)] = ""
+    end_time: Annotated[str, Setting("RFC3339; now if not given.", FLAG)] = ""
+    node: Annotated[tuple[str, ...], Setting("Repeatable, or a,b.", FLAG, comma_separated, repeatable=True)] = ()
+    interface: Annotated[
+        tuple[str, ...], Setting("MAC address; repeatable, or a,b.", FLAG, comma_separated, repeatable=True)
+    ] = ()
+    tenant: Annotated[bool, Setting("The job is a tenant's (JOB_TYPE_TENANT).", FLAG)] = False
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NodeSettings(DocumentSettings):
+    """`cvji nodeconfig send`."""
+
+    node: Annotated[str, Setting("The node's name.", FLAG)] = ""
+    interface: Annotated[tuple[str, ...], Setting("NAME=MAC[,IP...]; repeatable.", FLAG, repeatable=True)] = ()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NodeRemovalSettings(SendSettings):
+    """`cvji nodeconfig delete`."""
+
+    node: Annotated[tuple[str, ...], Setting("Names of nodes.", FLAG, flag="", positional="NODE", repeatable=True)] = ()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Operating(Settings):
+    """What the commands have for people who look after a deployment."""
+
+    state_namespace: Annotated[str, Setting("The informer's namespace, with the records.", POD, name)] = "cloudvision"
+    context: Annotated[str, Setting("Context in KUBECONFIG.", VARIABLE, env="KUBE_CONTEXT")] = ""
+    output: Annotated[LogFormat, Setting("How to print.", FLAG, short="-o")] = LogFormat.TEXT
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ExplainSettings(Operating):
+    """`cvji explain`."""
+
+    job: Annotated[str, Setting("A job of any kind, or a pod.", FLAG, flag="", positional="NAMESPACE/NAME")] = ""
+    kind: Annotated[str, Setting("Its kind, or GROUP/KIND, where names are ambiguous.", FLAG)] = ""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CheckSettings(Operating, Server):
+    """`cvji check`."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LookupSettings(Operating, Server):
+    """What the commands have that compare with CloudVision."""
+
+    location: Annotated[str, Setting("Name of this site; the informer's if not given.", CONFIGMAP, str.strip)] = ""
+
+    def need_cloudvision(self) -> None:
+        """Raises SettingsError if CloudVision or a token is not given."""
+        if not self.has_cloudvision:
+            raise SettingsError("CloudVision is not known: set API_SERVER and API_TOKEN_FILE (or API_TOKEN)")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class HoldersSettings(LookupSettings):
+    """`cvji holders`."""
+
+    mac_or_node: Annotated[str, Setting("A MAC address, or a node's name.", FLAG, flag="", positional="MAC|NODE")] = ""
+    at: Annotated[str, Setting("Who held it then, RFC3339.", FLAG)] = ""
+    ask_cloudvision: Annotated[bool, Setting("Ask CloudVision too.", FLAG, flag="--cloudvision")] = False
+
+    def check(self) -> None:
+        """CloudVision must be known where it is asked."""
+        if self.ask_cloudvision:
+            self.need_cloudvision()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ReconcileSettings(LookupSettings):
+    """`cvji reconcile`."""
+
+    end: Annotated[bool, Setting("End what is left over, as CANCELLED now.", FLAG)] = False
+    yes: Annotated[bool, Setting("With --end: do not ask.", FLAG)] = False
+
+    def check(self) -> None:
+        """CloudVision is always asked."""
+        if self.yes and not self.end:
+            raise SettingsError("--yes goes with --end")
+        self.need_cloudvision()

@@ -4,18 +4,19 @@ They are this process's own environment where it runs in the informer's pod, els
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from cvji.jobs.nics import Mode
-from cvji.jobs.owners import OwnerPolicy
-from cvji.jobs.policy import MAX_WAIT, Policy
+from cvji.commands import InformerSettings
+from cvji.jobs.policy import Policy
 from cvji.kube.client import Api, ApiError
 from cvji.kube.objects import Wire
 from cvji.kube.reading import one, pages
-from cvji.settings import NodeConfigMode, SettingsError, duration, job_kinds, namespaces
+from cvji.settings import NodeConfigMode, SettingsError, declared
 
 NAMESPACE = "cloudvision"
+DECLARED = {one.field: one for one in declared(InformerSettings)}
 LABELS = "app=cv-job-informer,app.kubernetes.io/component=informer"
 
 
@@ -77,32 +78,33 @@ class Deployed(msgspec.Struct, frozen=True):
 
     def policy(self) -> Policy:
         """The rules that the informer goes by. Raises SettingsError."""
-        wait = self.get("START_MAX_WAIT").lower()
-        delay = self.get("STABILITY_DELAY")
-        try:
-            return Policy(
-                Mode(self.get("JOBCONFIG_MODE").lower() or "interface"),
-                OwnerPolicy(self.get("JOB_OWNER").lower() or "root"),
-                duration(delay) if delay else Policy().stability_delay,
-                float("inf") if wait == "never" else duration(wait) if wait else MAX_WAIT,
-            )
-        except ValueError as err:
-            raise SettingsError(f"the informer's settings: {err}") from None
+        return Policy(
+            self._value("jobconfig_mode"),
+            self._value("job_owner"),
+            self._value("stability_delay"),
+            self._value("start_max_wait"),
+        )
 
     def kinds(self) -> tuple[tuple[str, str], ...]:
         """JOB_KINDS. Raises SettingsError."""
-        return job_kinds([self.get("JOB_KINDS")])
+        found: tuple[tuple[str, str], ...] = self._value("job_kinds")
+        return found
 
     def namespaces(self) -> tuple[str, ...]:
         """NAMESPACE: those that are watched, none for all. Raises SettingsError."""
-        return namespaces(self.get("NAMESPACE"))
+        found: tuple[str, ...] = self._value("namespace")
+        return found
 
     def nodeconfig(self) -> NodeConfigMode:
         """NODECONFIG_MODE. Raises SettingsError."""
-        try:
-            return NodeConfigMode(self.get("NODECONFIG_MODE").lower() or "discovery")
-        except ValueError as err:
-            raise SettingsError(f"NODECONFIG_MODE: {err}") from None
+        found: NodeConfigMode = self._value("nodeconfig_mode")
+        return found
+
+    def _value(self, field: str) -> Any:
+        """A field of InformerSettings, as the informer reads it. Raises SettingsError."""
+        one = DECLARED[field]
+        text = self.get(one.env)
+        return one.value(text) if text else one.default
 
 
 def read(api: Api, namespace: str, environment: Mapping[str, str]) -> Deployed:

@@ -9,42 +9,33 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
-from cvji.memory import started
+from cvji.backoff import backoff
+from cvji.commands import DiscoverSettings
 from cvji.output import say_or_end
-from cvji.settings import SettingsError
+from cvji.settings import Netlink, NodeOutput, SettingsError
 from cvji.sysfs.links import Links, LinksError, Subscription, read_links
 from cvji.sysfs.memory import Memory, complete, recall
 from cvji.sysfs.nics import Bond, Fault, Interface, LeftOut, Scan, every_nic
 from cvji.sysfs.scan import scan
 from cvji.sysfs.state import API_VERSION, FAILED, KIND, SUCCEEDED, State, failed, remembered, state_of
-from cvji.telemetry.metrics import DiscoveryMetrics
+
+if TYPE_CHECKING:
+    from cvji.telemetry.metrics import DiscoveryMetrics
 
 log = logging.getLogger(__name__)
 
 SETTLE = 0.4  # seconds without a further change of links before a scan ...
 SETTLE_MAX = 3.0  # ... or since the first of them, on a node where they never end
-RETRY_FIRST, RETRY_MAX = 1.0, 60.0  # seconds, jittered: 5,000 nodes meet an API server that comes back
+RETRY_FIRST, RETRY_MAX = 1.0, 60.0  # seconds
 SCANS = 3  # at once one after another, where something changes during the scan
 # In the state's message: it names no NIC, so that the state is not written again for each one that moves.
 UNSETTLED = f"{SCANS} scans do not agree: NICs come, go or are renamed all the time"
 STUCK = 90.0  # seconds; longer than every timeout of one round
 JITTER = 0.2  # of the interval
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator chose. `interval` is in seconds."""
-
-    node: str
-    namespace: str
-    sysfs_root: Path
-    netlink: bool | None  # None: where sysfs_root is the sysfs of this network namespace
-    interval: float
-    health_address: str
-    context: str
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -104,40 +95,40 @@ class Observer:
         return found, links, UNSETTLED
 
 
-def uses_netlink(settings: Settings) -> bool:
+def uses_netlink(settings: DiscoverSettings) -> bool:
     """Whether the tree and the kernel's answers are about the same network namespace.
 
     Every network namespace has a sysfs of its own (kernfs_super_info's ns tag), so the device number tells.
     """
-    if settings.netlink is not None:
-        return settings.netlink
+    if settings.netlink is not Netlink.AUTO:
+        return settings.netlink is Netlink.YES
     try:
-        return settings.sysfs_root.stat().st_dev == Path("/sys").stat().st_dev
+        return Path(settings.sysfs_root).stat().st_dev == Path("/sys").stat().st_dev
     except OSError:
         return False
 
 
-def once(settings: Settings, output: str, out: TextIO, *, apply: bool) -> int:
-    """`cvji discover --once`: print what the node has, and with `apply` write it too. Returns the exit code."""
-    observer = Observer(settings.sysfs_root, netlink=uses_netlink(settings))
+def once(settings: DiscoverSettings, out: TextIO) -> int:
+    """`cvji discover --once`: print what the node has, and with --apply write it too. Returns the exit code."""
+    observer = Observer(Path(settings.sysfs_root), netlink=uses_netlink(settings))
     store = None
     before = State()
-    if apply:
+    if settings.apply:
         from cvji.kube.client import Api, ApiError
         from cvji.kube.nodestate import NodeStateStore
 
-        store = NodeStateStore(Api(settings.context), settings.namespace, settings.node)
+        store = NodeStateStore(Api(settings.context), settings.state_namespace, settings.node)
         try:
             before = store.read() or State()
         except ApiError as err:
             log.error("%s %s: %s", KIND, settings.node, err)
             return 1
         observer.memory = recall(remembered(before))
-    seen = observer.observe(before, explain=output == "wide")
+    seen = observer.observe(before, explain=settings.output is NodeOutput.WIDE)
     state = seen.state
     if not seen.interfaces and state.sync_status == FAILED:
         raise SettingsError(f"SYSFS_ROOT {settings.sysfs_root} cannot be read: {state.message}")
-    say_or_end(_printed(seen, settings.node, settings.namespace, output), out)
+    say_or_end(_printed(seen, settings.node, settings.state_namespace, settings.output), out)
     if store is not None:
         try:
             store.write(state)
@@ -147,16 +138,16 @@ def once(settings: Settings, output: str, out: TextIO, *, apply: bool) -> int:
     return 0
 
 
-def _printed(seen: Observation, node: str, namespace: str, output: str) -> str:
-    if output in ("table", "wide"):
+def _printed(seen: Observation, node: str, namespace: str, output: NodeOutput) -> str:
+    if output in (NodeOutput.TABLE, NodeOutput.WIDE):
         from cvji.sysfs.table import table, wide
 
-        if output == "table":
+        if output is NodeOutput.TABLE:
             return "\n".join(table(seen.interfaces, seen.bonds))
         return "\n".join(wide(seen.interfaces, seen.bonds, seen.left_out))
     metadata = {"name": node, "namespace": namespace}
     shown = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": seen.state}
-    if output == "yaml":
+    if output is NodeOutput.YAML:
         from msgspec import yaml  # needs PyYAML, which nothing else of this command does
 
         return yaml.encode(shown).decode().rstrip("\n")
@@ -166,7 +157,7 @@ def _printed(seen: Observation, node: str, namespace: str, output: str) -> str:
 class Discovery:
     """The loop of the DaemonSet."""
 
-    def __init__(self, settings: Settings, metrics: DiscoveryMetrics, rng: Callable[[], float]) -> None:
+    def __init__(self, settings: DiscoverSettings, metrics: "DiscoveryMetrics", rng: Callable[[], float]) -> None:
         """Raises SettingsError if there are no usable credentials."""
         from cvji.kube.client import Api
         from cvji.kube.nodestate import NodeStateStore
@@ -174,8 +165,8 @@ class Discovery:
         self._settings = settings
         self._metrics = metrics
         self._random = rng
-        self._observer = Observer(settings.sysfs_root, netlink=uses_netlink(settings))
-        self._store = NodeStateStore(Api(settings.context), settings.namespace, settings.node)
+        self._observer = Observer(Path(settings.sysfs_root), netlink=uses_netlink(settings))
+        self._store = NodeStateStore(Api(settings.context), settings.state_namespace, settings.node)
         self._standing: State | None = None  # what the cluster holds, as far as is known
         self._seeded = False
         self._failures = 0
@@ -212,13 +203,11 @@ class Discovery:
             self._metrics.writes.labels("failed").inc()
             log.warning("%s %s waits: %s", KIND, self._settings.node, err)
             self._failures += 1
-            wait = max(err.retry_after, min(RETRY_FIRST * 2.0 ** min(self._failures - 1, 10), RETRY_MAX))
-            return wait * (0.5 + self._random())
+            jitter = self._random()  # 5,000 nodes meet an API server that comes back, and its wish is the least to wait
+            return max(backoff(RETRY_FIRST, RETRY_MAX, self._failures, jitter), err.retry_after * (1 + jitter / 2))
         self._standing = state
         self._failures = 0
-        if not self.published:
-            self.published = True
-            started()
+        self.published = True
         if not seen.settled:
             return RETRY_FIRST * (0.5 + self._random())
         return self._settings.interval * (1 + JITTER * (self._random() * 2 - 1))
@@ -262,8 +251,12 @@ class Discovery:
         return "" if self.published else f"{KIND} {self._settings.node} is not written yet"
 
 
-def run(settings: Settings) -> int:
+def run(settings: DiscoverSettings) -> int:
     """`cvji discover`, until SIGTERM or SIGINT. Raises SettingsError. Returns the exit code."""
+    if settings.once:
+        return once(settings, sys.stdout)
+    from cvji.telemetry.metrics import DiscoveryMetrics
+
     metrics = DiscoveryMetrics()
     discovery = Discovery(settings, metrics, random.random)
     if settings.health_address:

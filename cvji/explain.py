@@ -11,7 +11,7 @@ from cvji.jobs.explain import Explanation, PodLine, clock, explain, reported_job
 from cvji.jobs.kinds import Job
 from cvji.jobs.report import RunReport
 from cvji.kube.client import Api
-from cvji.reports.records import Listed
+from cvji.reports.records import ListedRecord
 from cvji.settings import SettingsError
 
 SHOWN = 32  # pods in a text; those that do not count come first
@@ -97,7 +97,7 @@ def _top(reader: Reader, job: Job) -> Job:
     return job
 
 
-def _record_lines(records: Iterable[Listed]) -> Iterator[RecordLine]:
+def _record_lines(records: Iterable[ListedRecord]) -> Iterator[RecordLine]:
     found = [(listed.record.report, listed) for listed in records]
     runs = [(report, listed) for report, listed in found if isinstance(report, RunReport)]
     for report, listed in sorted(runs, key=lambda item: (item[0].start, item[0].run)):

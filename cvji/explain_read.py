@@ -16,15 +16,15 @@ from cvji.jobs.pods import Pod, read_pod
 from cvji.jobs.replay import Recorded, Snapshot
 from cvji.jobs.report import RunReport
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import PODS, served
 from cvji.kube.events import Resource
 from cvji.kube.objects import Wire
 from cvji.kube.reading import one, pages
+from cvji.kube.served import PODS, served
 from cvji.macs import pack
-from cvji.nodes.inventory import InterfaceType, read_node_state
-from cvji.reports.records import Listed, RecordError
+from cvji.nodes.inventory import read_node_state
+from cvji.reports.records import ListedRecord, RecordError
 from cvji.reports.records import read as read_record
-from cvji.settings import NodeConfigMode, SettingsError
+from cvji.settings import NodeConfigMode, NodeInterfaceType, SettingsError
 
 T = TypeVar("T")
 CONNECTIONS = 8
@@ -85,7 +85,7 @@ class Reader:
         self.pods: dict[str, Pod] = {}
         self.claims: list[Claim] = []
         self.nodes: list[NodeNics] = []
-        self.records: list[Listed] = []
+        self.records: list[ListedRecord] = []
         self.records_read = False
         self._owners: dict[str, _Owner] = {}  # by uid: every owner that was named
         self._tried: set[str] = set()  # uids of owners that were looked for
@@ -225,7 +225,7 @@ class Reader:
         for query in queries:
             for raw in self._list(resource, place, query):
                 try:
-                    state = read_node_state(InterfaceType.ALL, raw)
+                    state = read_node_state(NodeInterfaceType.ALL, raw)
                 except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
                     self.problems.append(f"a {resource.kind} cannot be read: {err}")
                     continue

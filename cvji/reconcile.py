@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 import msgspec
 
 from cvji.cloudvision.client import Answer, Client, Verdict
-from cvji.cloudvision.payloads import TENANT, Key, Values, post_job, rfc3339
+from cvji.cloudvision.payloads import TENANT, EntryKey, Values, post_job, rfc3339
 from cvji.cloudvision.payloads import JobConfig as Payload
 from cvji.cloudvision.reading import JobConfig, Reader
 from cvji.jobs.kinds import Registry
 from cvji.jobs.report import JobState, RunReport
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import served
 from cvji.kube.objects import Identified
 from cvji.kube.reading import pages
+from cvji.kube.served import served
 from cvji.reports import reading
 from cvji.reports.records import RecordError
 
@@ -132,7 +132,7 @@ def end(client: Client, job: JobConfig, now: float) -> Answer:
     held = Values(job.interfaces.values) if job.interfaces and job.interfaces.values else None
     nodes = Values(job.nodes.values) if job.nodes and job.nodes.values and held is None else None
     payload = Payload(
-        key=Key(job.key.id),
+        key=EntryKey(job.key.id),
         name=job.name,
         location=job.location,
         state=JobState.CANCELLED.value,

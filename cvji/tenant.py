@@ -8,7 +8,7 @@ from typing import TextIO, TypeVar
 
 import msgspec
 
-from cvji.cloudvision.payloads import Request
+from cvji.cloudvision.payloads import Request, request_line
 from cvji.cloudvision.send import (
     CloudVisionClient,
     DeliveryError,
@@ -18,8 +18,9 @@ from cvji.cloudvision.send import (
     node_removal,
     node_request,
 )
+from cvji.commands import JobSettings, NodeRemovalSettings, NodeSettings, SendSettings
 from cvji.output import say, say_or_end
-from cvji.settings import SettingsError
+from cvji.settings import LogFormat, SettingsError
 
 T = TypeVar("T")
 INPUT_LIMIT = 64 * 1024 * 1024
@@ -66,37 +67,78 @@ def documents(kind: type[T], file: str) -> list[T]:
         raise SettingsError(f"{name}: {err}{more}") from None
 
 
-def job_requests(found: Iterable[JobDocument], location: str, tenant: bool) -> list[Request]:
-    """The calls for jobs. Raises InvalidReportError, the document's place in the list named."""
+def send_jobs(settings: JobSettings) -> int:
+    """`cvji jobconfig send`. Raises SettingsError. Returns the exit code."""
+    given = (settings.id, settings.name, settings.state, settings.start_time, settings.end_time)
+    found = _documents(JobDocument, settings.file, flags=any((*given, settings.node, settings.interface)))
+    if found is None:
+        if not settings.id or not settings.state:
+            raise SettingsError("give --id, --state and --interface or --node, or a JSON document on stdin")
+        found = [
+            JobDocument(
+                id=settings.id,
+                name=settings.name or settings.id,
+                state=settings.state,
+                start_time=settings.start_time or None,
+                end_time=settings.end_time or None,
+                nodes=list(settings.node) or None,
+                interfaces=list(settings.interface) or None,
+            )
+        ]
     now = datetime.now(UTC).replace(microsecond=0)
-    return _each(
+    requests = _each(
         found,
         lambda job: job_request(
             job_id=job.id,
             job_name=job.name,
-            location=job.location or location,
+            location=job.location or settings.location,
             job_state=job.state,
             start_time=job.start_time,
             end_time=job.end_time,
             nodes=job.nodes,
             interfaces=job.interfaces,
-            tenant=job.tenant or tenant,
+            tenant=job.tenant or settings.tenant,
             now=now,
         ),
     )
+    return _send(settings, requests)
 
 
-def node_requests(found: Iterable[NodeDocument], location: str) -> list[Request]:
-    """The calls for nodes. Raises InvalidReportError."""
-    return _each(
+def send_nodes(settings: NodeSettings) -> int:
+    """`cvji nodeconfig send`. Raises SettingsError. Returns the exit code."""
+    found = _documents(NodeDocument, settings.file, flags=bool(settings.node or settings.interface))
+    if found is None:
+        found = [NodeDocument(settings.node, [_interface(text) for text in settings.interface])]
+    requests = _each(
         found,
-        lambda node: node_request(node=node.node, location=node.location or location, interfaces=node.interfaces),
+        lambda node: node_request(
+            node=node.node, location=node.location or settings.location, interfaces=node.interfaces
+        ),
     )
+    return _send(settings, requests)
 
 
-def removals(nodes: Iterable[str]) -> list[Request]:
-    """The calls that remove nodes. Raises SettingsError."""
-    return _each(nodes, node_removal)
+def delete_nodes(settings: NodeRemovalSettings) -> int:
+    """`cvji nodeconfig delete`. Raises SettingsError. Returns the exit code."""
+    return _send(settings, _each(settings.node, node_removal))
+
+
+def _documents(kind: type[T], file: str, *, flags: bool) -> list[T] | None:
+    """The documents given, or None where flags take their place."""
+    if file and flags:
+        raise SettingsError("give flags or a JSON document, not both")
+    if not file and (flags or sys.stdin is None or sys.stdin.isatty()):
+        return None
+    return documents(kind, file or "-")
+
+
+def _interface(text: str) -> NodeInterface:
+    """A NIC as --interface has it: NAME=MAC[,IP...]."""
+    name, equals, rest = text.partition("=")
+    mac, *ips = rest.split(",")
+    if not equals:
+        raise SettingsError(f"--interface {text!r} must be NAME=MAC or NAME=MAC,IP")
+    return NodeInterface(name, mac, tuple(ips))
 
 
 def _each(found: Iterable[T], make: Callable[[T], Request]) -> list[Request]:
@@ -112,13 +154,20 @@ def _each(found: Iterable[T], make: Callable[[T], Request]) -> list[Request]:
     return requests
 
 
-def print_requests(requests: Iterable[Request], out: TextIO) -> int:
-    """--dry-run: each request as one line of JSON. Returns the exit code."""
-    for request in requests:
-        body = msgspec.Raw(request.body or b"null")
-        line = {"method": request.method, "path": request.path, "body": body}
-        say_or_end(msgspec.json.encode(line).decode(), out)
-    return 0
+def _send(settings: SendSettings, requests: Sequence[Request]) -> int:
+    if settings.dry_run:
+        for request in requests:
+            say_or_end(request_line(request), sys.stdout)
+        return 0
+    with CloudVisionClient(
+        settings.api_server,
+        settings.api_token,
+        api_token_file=settings.api_token_file,
+        api_ca_file=settings.api_ca_file,
+        insecure=settings.api_insecure_skip_verify,
+        timeout=settings.timeout,
+    ) as client:
+        return deliver(client, requests, sys.stdout, as_json=settings.output is LogFormat.JSON)
 
 
 def deliver(client: CloudVisionClient, requests: Sequence[Request], out: TextIO, *, as_json: bool) -> int:

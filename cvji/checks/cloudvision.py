@@ -8,9 +8,9 @@ from cvji.checks.cluster import clock_result
 from cvji.checks.result import Result, failure, ok, skipped, warning
 from cvji.checks.site import Site
 from cvji.cloudvision.reading import Reader, ReadError
+from cvji.http import proxy_for
 from cvji.kube.client import ApiError
-from cvji.proxies import proxy_for
-from cvji.reports.records import Listed
+from cvji.reports.records import ListedRecord
 from cvji.settings import CloudVision
 
 DAY = 86400.0
@@ -98,7 +98,7 @@ def _writes(site: Site) -> Result:
     """Whether writing works: by the reports, as a check writes nothing."""
     name = "cloudvision writing"
     try:
-        found = [record for record in site.records if isinstance(record, Listed) and record.status]
+        found = [record for record in site.records if isinstance(record, ListedRecord) and record.status]
     except ApiError as err:
         return skipped(name, f"what was accepted is not known: {err}")
     refusals = [

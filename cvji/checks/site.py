@@ -7,9 +7,9 @@ from cvji.cloudvision.client import Token
 from cvji.deployed import Deployed
 from cvji.jobs.kinds import Registry
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import Served, served
 from cvji.kube.reading import pages
-from cvji.reports.records import GROUP, Listed, RecordError, Unreadable, read, read_stored
+from cvji.kube.served import Served, served
+from cvji.reports.records import GROUP, ListedRecord, RecordError, Unreadable, read, read_stored
 from cvji.settings import CloudVision, NodeConfigMode
 
 CLAIM = ("resource.k8s.io", "ResourceClaim")
@@ -59,9 +59,9 @@ class Site:
         return served(self.api, wanted | ({self.node_state} if self.node_state else set()))
 
     @cached_property
-    def records(self) -> list[Listed | Unreadable]:
+    def records(self) -> list[ListedRecord | Unreadable]:
         """Every JobReport and NodeReport. Raises ApiError."""
-        found: list[Listed | Unreadable] = []
+        found: list[ListedRecord | Unreadable] = []
         for kind, key in REPORTS.items():
             resource = self.served.found.get(key)
             if resource is None:

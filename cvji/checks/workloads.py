@@ -13,7 +13,7 @@ from cvji.kube.client import ApiError
 from cvji.kube.objects import Time, Wire
 from cvji.kube.reading import one, pages
 from cvji.nodes.inventory import NodeReport
-from cvji.reports.records import GROUP, Listed, Reason, Unreadable
+from cvji.reports.records import GROUP, ListedRecord, Reason, Unreadable
 
 INFORMER = "app=cv-job-informer,app.kubernetes.io/component=informer"
 DISCOVERY = "app=cv-job-informer,app.kubernetes.io/component=interface-discovery"
@@ -260,11 +260,11 @@ def discovery(site: Site) -> Iterator[Result]:
 
 def reports(site: Site) -> Iterator[Result]:
     """Every report is delivered: those that are not, by reason, with CloudVision's own words."""
-    found = [record for record in site.records if isinstance(record, Listed)]
+    found = [record for record in site.records if isinstance(record, ListedRecord)]
     for record in site.records:
         if isinstance(record, Unreadable):
             yield warning("reports", record.error, f"somebody has edited it: kubectl -n {site.namespace} delete it")
-    waiting: dict[Reason, list[Listed]] = {}
+    waiting: dict[Reason, list[ListedRecord]] = {}
     for record in found:
         if not record.delivered:
             reason = record.status.delivery.reason if record.status else Reason.PENDING
@@ -275,7 +275,7 @@ def reports(site: Site) -> Iterator[Result]:
         yield ok("reports", f"all {len(found)} are delivered")
 
 
-def _undelivered(site: Site, reason: Reason, records: list[Listed]) -> Result:
+def _undelivered(site: Site, reason: Reason, records: list[ListedRecord]) -> Result:
     since = min((record.status.since for record in records if record.status), default=int(site.now))
     age = max(site.age(since), 0)
     words = next((record.status.delivery.message for record in records if record.status), "")
@@ -290,7 +290,7 @@ def _undelivered(site: Site, reason: Reason, records: list[Listed]) -> Result:
     return warning("reports", message, "nobody delivers them: see whether an informer leads")
 
 
-def _name(record: Listed) -> str:
+def _name(record: ListedRecord) -> str:
     report = record.record.report
     match report:
         case RunReport():

@@ -5,26 +5,20 @@ Decides what an answer means, never when to try again: that is the outbox's.
 
 import enum
 import os
-import re
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import urllib3
 
+from cvji import http
 from cvji.cloudvision.payloads import Request
-from cvji.proxies import proxy_for
 from cvji.settings import CloudVision, SettingsError
 
-CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 30.0  # a slow answer is better than a second request for the same thing
-MESSAGE_LIMIT = 500  # characters of CloudVision's own words that are kept
 BODY_LIMIT = 64 * 1024
 RETRY_AFTER_LIMIT = 600.0
 
@@ -37,7 +31,7 @@ class Verdict(enum.Enum):
     RETRY = "retry"  # this request failed, others may not
     UNAUTHORIZED = "unauthorized"  # 401: no request gets through with this token
     FORBIDDEN = "forbidden"  # 403: this kind of request does not
-    REFUSED = "refused"  # CloudVision understood and said no
+    REFUSED = "refused"  # CloudVision understood the request and will not take it
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -50,7 +44,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Token:
-    """The bearer token, read anew from its file so that a rotated one is picked up. Never shown."""
+    """The bearer token, read again from its file when that changes. Never shown."""
 
     def __init__(self, value: str = "", file: str = "") -> None:
         """Raises SettingsError if the file cannot be read or what it holds cannot be a token."""
@@ -95,29 +89,6 @@ def _check_token(value: str, source: str) -> None:
         raise SettingsError(f"{source} holds characters that no token has (spaces, line breaks or non-ASCII)")
 
 
-class _Limit(threading.local):
-    """When, on the monotonic clock, this thread's request is to be over."""
-
-    at = float("inf")
-
-
-_limit = _Limit()
-
-
-class _Connection(urllib3.connection.HTTPSConnection):
-    """Begins nothing once its request is to be over: a process that was stopped meanwhile does not know."""
-
-    def send(self, data: Any) -> None:
-        """Send bytes, as http.client does. Raises TimeoutError."""
-        if time.monotonic() >= _limit.at:
-            raise TimeoutError("not sent in time")
-        super().send(data)
-
-
-class _Pool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Connection
-
-
 class Client:
     """Sends requests to one CloudVision. May be used by several threads at once."""
 
@@ -135,26 +106,14 @@ class Client:
         self._token = token
         self._wall = wall
         self._timeout = timeout
-        options: dict[str, object] = {
-            "maxsize": connections,
-            "block": True,
-            "retries": False,
-            "ssl_context": _tls(server),
-        }
-        if server.insecure:
-            options["assert_hostname"] = False
-        proxy = proxy_for(self._base, os.environ)
-        self._pool: urllib3.PoolManager
-        if proxy is None:
-            self._pool = urllib3.PoolManager(num_pools=1, **options)  # type: ignore[arg-type]
-        else:
-            self._pool = urllib3.ProxyManager(
-                proxy.url,
-                num_pools=1,
-                proxy_headers=urllib3.make_headers(proxy_basic_auth=proxy.auth) if proxy.auth else None,
-                **options,  # type: ignore[arg-type]
-            )
-        self._pool.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _Pool}
+        options = {"assert_hostname": False} if server.insecure else {}
+        self._pool = http.pool(
+            http.proxy_for(self._base, os.environ),
+            maxsize=connections,
+            block=True,
+            ssl_context=_tls(server),
+            **options,
+        )
 
     def token(self) -> str:
         """The token that the next request will carry; for noticing that it changed, not for showing."""
@@ -167,31 +126,34 @@ class Client:
     def send(self, request: Request, within: float = READ_TIMEOUT) -> Answer:
         """Make one attempt, of at most about `within` seconds. Every failure is an Answer; nothing is raised."""
         timeout = min(self._timeout, within)
-        _limit.at = time.monotonic() + timeout
         token = self._token.current()
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "cvji"}
         if request.body:
             headers["Content-Type"] = "application/json"
         try:
-            response = self._pool.request(
-                request.method,
-                self._base + request.path,
-                body=request.body or None,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), total=timeout),
-                redirect=False,
-                preload_content=False,
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as err:
-            return Answer(Verdict.BUSY, message=_transport_message(err))
+            with http.within(timeout):
+                response = self._pool.request(
+                    request.method,
+                    self._base + request.path,
+                    body=request.body or None,
+                    headers=headers,
+                    timeout=urllib3.Timeout(connect=min(http.CONNECT_TIMEOUT, timeout), total=timeout),
+                    redirect=False,
+                    preload_content=False,
+                )
+        except http.ERRORS as err:
+            return Answer(Verdict.BUSY, message=http.transport_error(err))
         try:
             body = response.read(BODY_LIMIT, decode_content=True)
-        except (urllib3.exceptions.HTTPError, OSError):
-            body = b""  # the status line has said what happened
+        except http.ERRORS:
+            body = b""  # the status alone decides
         finally:
-            response.close() if response.length_remaining else response.release_conn()
+            if response.length_remaining:
+                response.close()
+            else:
+                response.release_conn()
         message = _message(body).replace(token, "***") if response.status >= 300 else ""
-        retry_after = _retry_after(response.headers.get("Retry-After"), self._wall())
+        retry_after = http.retry_after(response.headers.get("Retry-After"), self._wall(), RETRY_AFTER_LIMIT)
         return Answer(_verdict(response.status), response.status, message, retry_after)
 
 
@@ -218,15 +180,6 @@ def _tls(server: CloudVision) -> ssl.SSLContext:
     return context
 
 
-_CONNECTION = re.compile(r"\w*Connection\(host='[^']*', port=\d+\): ")
-
-
-def _transport_message(err: Exception) -> str:
-    """What went wrong below HTTP, without urllib3's own names for the connection."""
-    text = _CONNECTION.sub("", str(getattr(err, "reason", None) or err))
-    return text[:MESSAGE_LIMIT] or type(err).__name__
-
-
 class _ErrorBody(msgspec.Struct):
     message: str | None = None
 
@@ -236,25 +189,10 @@ def _message(body: bytes) -> str:
     try:
         text = msgspec.json.decode(body, type=_ErrorBody).message or ""
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        text = body[: MESSAGE_LIMIT * 4].decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else " " for char in text)[:MESSAGE_LIMIT].strip()
-
-
-def _retry_after(header: str | None, now: float) -> float:
-    """Seconds to wait by RFC 9110 10.2.3: a number of seconds or a date; 0 where there is none."""
-    if not header:
-        return 0.0
-    try:
-        if header.strip().isdigit():
-            seconds = float(header.strip()[:9])
-        else:
-            at = parsedate_to_datetime(header)
-            seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now
-    except (ValueError, OverflowError):
-        return 0.0
-    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
+        text = body[: http.ERROR_LIMIT * 4].decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else " " for char in text)[: http.ERROR_LIMIT].strip()
 
 
 def utc(seconds: float) -> datetime:
-    """A point in time as CloudVision is told it: whole seconds, UTC."""
+    """A point in time as CloudVision takes it: whole seconds, UTC."""
     return datetime.fromtimestamp(int(seconds), UTC)

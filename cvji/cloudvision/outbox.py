@@ -1,7 +1,7 @@
 """What waits to be sent to CloudVision: in order per key, newest only, retried until it is delivered.
 
 Only keys and revisions wait here; the report is loaded when its turn comes. `Outbox` is the rule book: no clock, thread
-or lock. `Delivery` runs it with a few threads and a client.
+or lock. `Dispatcher` runs it with a few threads and a client.
 """
 
 import heapq
@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.cloudvision.client import READ_TIMEOUT, Answer, Verdict
 from cvji.cloudvision.payloads import Request
 from cvji.jobs.report import Key
@@ -35,7 +36,7 @@ class Parcel(msgspec.Struct, eq=False):
     """One key whose report is to be sent. `since` is when it began to wait.
 
     `failures` are its own; `round` is how many of the service in a row were known when its last attempt began.
-    `refused` says that CloudVision understood the last attempt and said no.
+    `refused` says that CloudVision understood the last attempt and did not take it.
     """
 
     key: Key
@@ -144,19 +145,14 @@ class Outbox:
         jitter = self._jitter()
         match answer.verdict:
             case Verdict.BUSY:
-                return max(backoff(BACKOFF_FIRST, BACKOFF_MAX, self._failures, jitter), answer.retry_after)
+                return max(backoff(BACKOFF_FIRST, BACKOFF_MAX, self._failures + 1, jitter), answer.retry_after)
             case Verdict.RETRY:
-                wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.failures - 1, jitter)
+                wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.failures, jitter)
                 return max(wait, answer.retry_after)
             case Verdict.REFUSED:
-                return backoff(REFUSED_FIRST, REFUSED_MAX, parcel.failures - 1, jitter)
+                return backoff(REFUSED_FIRST, REFUSED_MAX, parcel.failures, jitter)
             case _:
-                return backoff(UNAUTHORIZED_WAIT, UNAUTHORIZED_WAIT, 0, jitter)
-
-
-def backoff(first: float, most: float, failures: int, jitter: float) -> float:
-    """Seconds to wait: doubling from `first` to `most`, half of it certain, the rest by jitter."""
-    return min(first * 2.0 ** min(failures, 30), most) * (0.5 + jitter / 2)
+                return backoff(UNAUTHORIZED_WAIT, UNAUTHORIZED_WAIT, 1, jitter)
 
 
 class Sender(Protocol):
@@ -185,7 +181,7 @@ class LoadError(Exception):
 Load = Callable[[Key], Outgoing | None]
 
 
-class Delivery:
+class Dispatcher:
     """Runs an outbox: a few threads that take, load, send and settle."""
 
     def __init__(
@@ -200,7 +196,7 @@ class Delivery:
     ) -> None:
         """`load` gives the newest report of a key, None if there is nothing to send. It may raise LoadError.
 
-        `on_attempt` is told of each attempt, before its key's next. Both are called by any thread. `permit` says for
+        `on_attempt` is called after each attempt, before its key's next. Both are called by any thread. `permit` is for
         how many seconds an attempt begun now may last; 0: none may begin.
         """
         self._client = client

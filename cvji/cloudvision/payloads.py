@@ -16,7 +16,7 @@ NODE_CONFIG = "/api/resources/computejob/v1/NodeConfig"
 TENANT = "JOB_TYPE_TENANT"
 
 
-class Key(msgspec.Struct, frozen=True):
+class EntryKey(msgspec.Struct, frozen=True):
     """What an entry is found by."""
 
     id: str
@@ -31,7 +31,7 @@ class Values(msgspec.Struct, frozen=True):
 class JobConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """One job. Exactly one of `interfaces` and `nodes`; `end_time` in every state but RUNNING."""
 
-    key: Key
+    key: EntryKey
     name: str
     location: str
     state: str
@@ -59,7 +59,7 @@ class DataInterfaces(msgspec.Struct, frozen=True):
 class NodeConfig(msgspec.Struct, frozen=True):
     """One node and its NICs."""
 
-    key: Key
+    key: EntryKey
     location: str
     hostname: str
     data_interfaces: DataInterfaces
@@ -74,6 +74,12 @@ class Request(msgspec.Struct, frozen=True):
     about: str
 
 
+def request_line(request: Request) -> str:
+    """The call as a line of JSON, for a dry run."""
+    body = msgspec.Raw(request.body or b"null")
+    return msgspec.json.encode({"method": request.method, "path": request.path, "body": body}).decode()
+
+
 def rfc3339(time: datetime) -> str:
     """A time as the service takes it: UTC, with a Z."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -86,7 +92,7 @@ def job_config(report: RunReport, *, location: str) -> JobConfig:
     values, other = Values(report.holds.texts()), Values(()) if report.switched else None
     by_node = bool(report.holds.nodes)
     return JobConfig(
-        key=Key(report.id),
+        key=EntryKey(report.id),
         name=report.name,
         location=location,
         state=report.state.value,
@@ -100,7 +106,7 @@ def job_config(report: RunReport, *, location: str) -> JobConfig:
 def node_config(report: NodeReport, *, location: str) -> NodeConfig:
     """The payload for a node that has NICs."""
     nics = tuple(DataInterface(nic.name, nic.mac, Values(nic.ips)) for nic in report.nics)
-    return NodeConfig(Key(report.node), location, report.node, DataInterfaces(nics))
+    return NodeConfig(EntryKey(report.node), location, report.node, DataInterfaces(nics))
 
 
 def post_job(config: JobConfig) -> Request:

@@ -6,14 +6,14 @@ For commands that look once. A token may be allowed to write and not to read: th
 import ssl
 from collections.abc import Iterator
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
 
-from cvji.cloudvision.client import Client, Token, _message, _transport_message
+from cvji import http
+from cvji.cloudvision.client import Client, Token, _message
 from cvji.cloudvision.payloads import JOB_CONFIG
 from cvji.settings import CloudVision
 
@@ -135,8 +135,8 @@ class Reader:
                 if len(rest) > LINE_LIMIT:
                     raise ReadError(0, f"one resource is over {LINE_LIMIT} bytes")
             yield from _read(rest, wanted)
-        except (urllib3.exceptions.HTTPError, OSError) as err:
-            raise ReadError(0, _transport_message(err)) from None
+        except http.ERRORS as err:
+            raise ReadError(0, http.transport_error(err)) from None
         finally:
             response.close()
 
@@ -150,13 +150,13 @@ class Reader:
                 method, self._base + path, body=body, headers=headers, timeout=TIMEOUT, redirect=False,
                 preload_content=False,
             )  # fmt: skip
-        except (urllib3.exceptions.HTTPError, OSError) as err:
-            raise ReadError(0, _transport_message(err)) from None
-        self.server_time = _date(response.headers.get("Date"))
+        except http.ERRORS as err:
+            raise ReadError(0, http.transport_error(err)) from None
+        self.server_time = http.date(response.headers.get("Date"))
         if response.status >= 300:
             try:
                 words = _message(response.read(CHUNK, decode_content=True)).replace(token, "***")
-            except (urllib3.exceptions.HTTPError, OSError):
+            except http.ERRORS:
                 words = ""
             finally:
                 response.close()
@@ -175,13 +175,6 @@ def _read(line: bytes, wanted: dict[str, str]) -> Iterator[JobConfig]:
     # A server that knows no filter sends everything.
     if job is not None and all(getattr(job, name) == value for name, value in wanted.items()):
         yield job
-
-
-def _date(header: str | None) -> float | None:
-    try:
-        return parsedate_to_datetime(header).timestamp() if header else None
-    except (ValueError, OverflowError):
-        return None
 
 
 def _peer(sock: Any, *, verified: bool) -> Peer:

@@ -16,12 +16,13 @@ from typing import Self
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.cloudvision.client import Client, Token, Verdict
-from cvji.cloudvision.outbox import BACKOFF_FIRST, BACKOFF_MAX, backoff
+from cvji.cloudvision.outbox import BACKOFF_FIRST, BACKOFF_MAX
 from cvji.cloudvision.payloads import (
     TENANT,
+    EntryKey,
     JobConfig,
-    Key,
     Request,
     Values,
     delete_node,
@@ -33,7 +34,7 @@ from cvji.cloudvision.payloads import (
 from cvji.jobs.report import JobState
 from cvji.macs import ethernet_mac
 from cvji.nodes.inventory import Nic, NodeReport
-from cvji.settings import CloudVision, SettingsError, host_port
+from cvji.settings import CloudVision, SettingsError, address
 
 log = logging.getLogger(__name__)
 TIMEOUT = 60.0  # seconds for a delivery, retries included
@@ -95,7 +96,7 @@ def job_request(
         raise InvalidReportError("interfaces", "give either interfaces (MACs) or nodes, and at least one")
     interfaces_held = {_mac(f"interfaces[{n}]", mac) for n, mac in enumerate(macs)}
     config = JobConfig(
-        key=Key(_text("id", job_id)),
+        key=EntryKey(_text("id", job_id)),
         name=_text("name", job_name),
         location=_text("location", location),
         state=state.value,
@@ -204,7 +205,10 @@ class CloudVisionClient:
                 raise SettingsError(f"{name} must be text, not {type(value).__name__}")
         if not isinstance(timeout, int | float) or not timeout > 0:
             raise SettingsError(f"timeout is {timeout!r}: it must be a number of seconds, more than 0")
-        server = CloudVision(host_port(api_server, "API_SERVER"), api_ca_file, insecure)
+        try:
+            server = CloudVision(address(api_server), api_ca_file, insecure)
+        except ValueError as err:
+            raise SettingsError(f"api_server is {api_server!r}: it must be {err}") from None
         self._client = Client(server, Token(api_token, api_token_file), connections=1)
         self._timeout = timeout
         self._pause = pause
@@ -266,7 +270,7 @@ class CloudVisionClient:
             attempts += 1
             if answer.verdict is Verdict.DELIVERED:
                 return attempts
-            wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, attempts - 1, random.random())  # noqa: S311
+            wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, attempts, random.random())  # noqa: S311
             wait = max(wait, answer.retry_after)
             retriable = answer.verdict in (Verdict.BUSY, Verdict.RETRY)
             if not retriable or time.monotonic() + wait > deadline:

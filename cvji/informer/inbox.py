@@ -7,8 +7,7 @@ import msgspec
 from cvji.cloudvision.client import Answer
 from cvji.jobs.report import Key
 from cvji.kube.events import ClusterEvent, Discovered, Unserved
-from cvji.reports.records import Delivery, Record
-from cvji.reports.records import Listed as ListedRecord
+from cvji.reports.records import Delivery, ListedRecord, Record
 from cvji.reports.tasks import Event as StoreEvent
 
 QUEUE_BATCHES = 1000  # when it is full, reflectors stop reading, and the API server keeps the rest

@@ -16,8 +16,9 @@ from typing import TextIO
 import msgspec
 
 from cvji.cloudvision.client import READ_TIMEOUT, Answer, Client, Token, Verdict
-from cvji.cloudvision.outbox import Delivery, LoadError, Outgoing, Parcel
-from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
+from cvji.cloudvision.outbox import Dispatcher, LoadError, Outgoing, Parcel
+from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node, request_line
+from cvji.commands import InformerSettings
 from cvji.informer.inbox import (
     QUEUE_BATCHES,
     Attempted,
@@ -32,26 +33,23 @@ from cvji.informer.inbox import (
 from cvji.informer.jobevents import Announcer, Writer
 from cvji.informer.loop import Loop, unreadable
 from cvji.jobs.kinds import Job, Registry
-from cvji.jobs.nics import Claim, Mode, read_claim
-from cvji.jobs.owners import OwnerPolicy
+from cvji.jobs.nics import Claim, read_claim
 from cvji.jobs.pods import Pod, read_pod
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import Key, RunReport
 from cvji.jobs.view import Problem
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import PODS
 from cvji.kube.events import Applied, ClusterEvent, Deleted
 from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
-from cvji.kube.watches import REDISCOVER, Wanted, Watches
-from cvji.memory import give_back_large_blocks
-from cvji.nodes.inventory import InterfaceType, NodeReport, read_node_state
+from cvji.kube.served import PODS
+from cvji.kube.watches import Wanted, Watches
+from cvji.malloc import give_back_large_blocks
+from cvji.nodes.inventory import NodeReport, read_node_state
 from cvji.output import say_or_end
-from cvji.reports.book import HISTORY_AGE
-from cvji.reports.records import Listed as ListedRecord
-from cvji.reports.records import RecordError, Unreadable
+from cvji.reports.records import ListedRecord, RecordError, Unreadable
 from cvji.reports.reporter import Reporter
 from cvji.reports.store import PAGE, Store
-from cvji.settings import CloudVision, NodeConfigMode, SettingsError
+from cvji.settings import NodeConfigMode
 from cvji.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -64,34 +62,6 @@ NAME = "cv-job-informer"  # of the Lease
 RETRY = 2.0  # seconds after which the records are read again that could not be
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """`cvji informer`, as the operator set it up. Delays in seconds."""
-
-    location: str
-    cloudvision: CloudVision | None  # None: --dry-run
-    token: str = ""
-    token_file: str = ""
-    namespaces: tuple[str, ...] = ()
-    mode: Mode = Mode.INTERFACE
-    owner: OwnerPolicy = OwnerPolicy.ROOT
-    extra_kinds: tuple[tuple[str, str], ...] = ()
-    stability_delay: float = 5.0
-    start_max_wait: float = 60.0
-    nodeconfig_mode: NodeConfigMode = NodeConfigMode.DISCOVERY
-    node_interface_type: InterfaceType = InterfaceType.ALL
-    context: str = ""
-    rediscover: float = REDISCOVER
-    state_namespace: str = ""  # "": no records; nothing is remembered over a restart
-    leader_elect: bool = False
-    resync: float = 0.0
-    report_history: float = HISTORY_AGE
-    health_address: str = ""
-    events: bool = False
-
-    def __repr__(self) -> str:
-        return f"Settings(location={self.location!r})"
-
-
 class Printer:
     """--dry-run: takes the place of delivery and prints each request as one line of JSON."""
 
@@ -102,9 +72,7 @@ class Printer:
         """Print the key's newest report; printed is as good as delivered."""
         outgoing = self._load(key)
         if outgoing is not None:
-            request = outgoing.request
-            line = {"method": request.method, "path": request.path, "body": msgspec.Raw(request.body or b"null")}
-            say_or_end(msgspec.json.encode(line).decode(), self._out)
+            say_or_end(request_line(outgoing.request), self._out)
             self._done(Attempted(key, outgoing.revision, Answer(Verdict.DELIVERED)))
 
     def depth(self) -> int:
@@ -128,7 +96,7 @@ class Informer:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: InformerSettings,
         api: Api,
         metrics: Metrics,
         *,
@@ -153,11 +121,11 @@ class Informer:
             )
         node_kind = NODE_STATES.get(settings.nodeconfig_mode)
         self.reporter = Reporter(
-            Policy(settings.mode, settings.owner, settings.stability_delay, settings.start_max_wait),
+            Policy(settings.jobconfig_mode, settings.job_owner, settings.stability_delay, settings.start_max_wait),
             settings.location,
             durable=self._store is not None,
             node_kind=node_kind,
-            resync=settings.resync,
+            resync=settings.resync_interval,
             history=settings.report_history,
             problem=self._problem,
         )
@@ -165,9 +133,9 @@ class Informer:
         if client is None:
             self.deliver = Printer(self._load, self._printed, sys.stdout)
         else:
-            self.deliver = Delivery(client, self._load, on_attempt=self._attempted, permit=permit)
+            self.deliver = Dispatcher(client, self._load, on_attempt=self._attempted, permit=permit)
         # Several namespaces are watched as all, since each would need a watch of its own for each kind.
-        self._namespaces = frozenset(settings.namespaces) if len(settings.namespaces) > 1 else frozenset()
+        self._namespaces = frozenset(settings.namespace) if len(settings.namespace) > 1 else frozenset()
         self.loop = Loop(
             self.reporter,
             self._watches(settings, api, node_kind),
@@ -178,14 +146,14 @@ class Informer:
             keep=self._is_wanted,
             recover=self._recover,
             check=lambda: self._start("records", self._check),
-            release=lambda release: elector.stop(release=release) if elector else None,
-            events=Announcer(Writer(api, _identity()).put) if settings.events and client is not None else None,
+            release=self._release,
+            events=Announcer(Writer(api, _identity(settings)).put) if settings.events and client is not None else None,
             clock=clock,
         )
 
-    def _watches(self, settings: Settings, api: Api, node_kind: tuple[str, str] | None) -> Watches:
-        namespace = settings.namespaces[0] if len(settings.namespaces) == 1 else ""
-        registry = Registry(settings.extra_kinds)
+    def _watches(self, settings: InformerSettings, api: Api, node_kind: tuple[str, str] | None) -> Watches:
+        namespace = settings.namespace[0] if len(settings.namespace) == 1 else ""
+        registry = Registry(settings.job_kinds)
         wanted = {kind.key: Wanted(partial(registry.read, kind), namespace) for kind in registry}
         note = log.debug if log.isEnabledFor(logging.DEBUG) else None
         wanted["", "Pod"] = Wanted(partial(_read_pod, registry, note), namespace)
@@ -200,7 +168,7 @@ class Informer:
             wanted,
             self.inbox.put,
             always=(PODS,),
-            rediscover=settings.rediscover,
+            rediscover=settings.kind_retry,
             on_crash=lambda _: self._metrics.errors.inc(),
         )
 
@@ -223,6 +191,11 @@ class Informer:
     def stop(self) -> None:
         """Send what is pending, then exit."""
         threading.Thread(target=self.inbox.put, args=(Stop(0),), daemon=True).start()
+
+    def _release(self, release: bool) -> None:
+        """End being, or wanting to be, the leader; with `release` the Lease is free at once."""
+        if self._elector is not None:
+            self._elector.stop(release=release)
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
         """Do `work` in a thread of its own. The program cannot do without it: if it fails, the process exits, and
@@ -335,18 +308,17 @@ def _pages(found: Iterable[ListedRecord | Unreadable]) -> Iterable[list[ListedRe
         yield page
 
 
-def run(settings: Settings) -> int:
+def run(settings: InformerSettings) -> int:
     """`cvji informer`, until SIGTERM or SIGINT. Raises SettingsError. Returns the exit code."""
     give_back_large_blocks()
     metrics = Metrics()
-    token = Token(settings.token, settings.token_file) if settings.cloudvision else None
-    client = Client(settings.cloudvision, token) if settings.cloudvision and token else None
+    client = None
+    if not settings.dry_run:
+        client = Client(settings.cloudvision, Token(settings.api_token, settings.api_token_file))
     api = Api(settings.context)
     elector = None
-    if settings.leader_elect and settings.cloudvision:
-        if not settings.state_namespace:
-            raise SettingsError("LEADER_ELECT needs STATE_NAMESPACE, where the Lease and the records are kept")
-        elector = Elector(api, settings.state_namespace, NAME, _identity())
+    if settings.leader_elect and client:
+        elector = Elector(api, settings.state_namespace, NAME, _identity(settings))
     informer = Informer(settings, api, metrics, client=client, elector=elector)
     loop = informer.loop
     metrics.look(loop.look)
@@ -366,14 +338,14 @@ def run(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     log.info("watching %s for %s", api.host, settings.location)
-    if settings.cloudvision and settings.cloudvision.insecure:
-        log.warning("API_INSECURE_SKIP_VERIFY: whoever answers at %s gets the token", settings.cloudvision.address)
+    if client and settings.api_insecure_skip_verify:
+        log.warning("API_INSECURE_SKIP_VERIFY: whoever answers at %s gets the token", settings.api_server)
     return informer.run()
 
 
-def _identity() -> str:
+def _identity(settings: InformerSettings) -> str:
     """Of this process, in the Lease and in Events."""
-    return os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4()}"
+    return settings.pod_name or f"{socket.gethostname()}-{uuid.uuid4()}"
 
 
 def _permit(elector: Elector) -> float:

@@ -11,13 +11,14 @@ from functools import partial
 import msgspec
 
 from cvji.jobs.kinds import Job
-from cvji.jobs.nics import Claim, ClaimChanged, Mode, NodeNics, SourceEvent, Sources
-from cvji.jobs.owners import OwnerPolicy, Owners
+from cvji.jobs.nics import Claim, ClaimChanged, NodeNics, SourceEvent, Sources
+from cvji.jobs.owners import Owners
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.report import NOTHING, End, Holds, JobState, union
 from cvji.jobs.view import Group, Problem, View
 from cvji.kube.events import Applied, Deleted
 from cvji.macs import split
+from cvji.settings import Mode, OwnerPolicy
 
 ObjectEvent = Applied | Deleted | NodeNics
 

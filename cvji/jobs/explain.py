@@ -10,12 +10,12 @@ import msgspec
 
 from cvji.jobs import replacement
 from cvji.jobs.kinds import Job
-from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.policy import Policy
 from cvji.jobs.replay import Recorded, Replay, Snapshot, replay
 from cvji.jobs.report import RunReport
 from cvji.jobs.runs import Runs, State
+from cvji.settings import Mode
 
 NAMED = 3  # pods that a sentence names
 _WHY = {

@@ -3,7 +3,6 @@
 A new source is a class with the methods of `Source`, and its name in `Sources`. Knows no job, no run and no time.
 """
 
-import enum
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 
@@ -14,17 +13,11 @@ from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.report import NOTHING, Holds
 from cvji.kube.objects import ClaimObject
 from cvji.macs import pack, split
+from cvji.settings import Mode
 
 K = TypeVar("K")
 V = TypeVar("V")
 _CLAIM = msgspec.json.Decoder(ClaimObject)
-
-
-class Mode(enum.Enum):
-    """JOBCONFIG_MODE: what a job is reported to hold."""
-
-    INTERFACE = "interface"
-    NODE = "node"
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):

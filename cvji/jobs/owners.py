@@ -5,7 +5,6 @@ owner stays in the chain until what it owned is gone too: the garbage collector 
 below it is still its own.
 """
 
-import enum
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -13,16 +12,10 @@ import msgspec
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import discard
 from cvji.jobs.pods import Pod
+from cvji.settings import OwnerPolicy
 
 # Pod -> Job -> JobSet -> TrainJob is three; a longer or circular chain is not a job we know.
 MAX_CLIMB = 8
-
-
-class OwnerPolicy(enum.Enum):
-    """JOB_OWNER: the topmost job above a pod, or the pod's direct owner."""
-
-    ROOT = "root"
-    DIRECT = "direct"
 
 
 class Owners:

@@ -4,8 +4,7 @@ import math
 
 import msgspec
 
-from cvji.jobs.nics import Mode
-from cvji.jobs.owners import OwnerPolicy
+from cvji.settings import Mode, OwnerPolicy
 
 # Stands in for a START_MAX_WAIT of `never` in every rule but the one for which it is `never`.
 MAX_WAIT = 60.0

@@ -35,11 +35,11 @@ import msgspec
 
 from cvji.jobs import replacement, unwatched
 from cvji.jobs.kinds import Job
-from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Stage
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import NOTHING, End, Holds, JobState, RunReport, union
 from cvji.jobs.view import Pods, View
+from cvji.settings import Mode
 
 # What succeeded pods held is recorded this long after they succeed: many of a job's pods succeed together.
 KEEP_DELAY = 2.0

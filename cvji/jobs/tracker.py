@@ -13,12 +13,12 @@ import msgspec
 
 from cvji.jobs.cluster import Cluster, ObjectEvent
 from cvji.jobs.kinds import POD, Job
-from cvji.jobs.owners import OwnerPolicy
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import RunReport
 from cvji.jobs.runs import Runs, State
 from cvji.jobs.view import Problem, View
 from cvji.kube.events import Deleted, Listed, Unserved, WatchLost
+from cvji.settings import OwnerPolicy
 
 # For this long a standby remembers how deleted jobs had ended: a Lease runs out after 15 s, a takeover takes seconds.
 DEPARTED_MEMORY = 120.0

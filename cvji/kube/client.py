@@ -1,48 +1,38 @@
 """Requests to the Kubernetes API: bytes in, bytes out, errors as values of one type.
 
-The only importer of the `kubernetes` package, which gives kubeconfig, exec plugins and in-cluster
-credentials; its Watch, informer and model classes are not used (they cost milliseconds and 100 kB a pod,
-and its Watch without models cannot resume after a 410).
+The `kubernetes` package's Watch, informer and model classes are not used: they cost milliseconds and 100 kB a pod, and
+its Watch without models cannot resume after a 410.
 """
 
-import importlib.util
 import logging
 import os
-import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import closing
-from email.utils import parsedate_to_datetime
 from functools import partial
-from pathlib import Path
-from types import ModuleType
-from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
 
+from cvji import http
+from cvji.kube import credentials
 from cvji.kube.objects import Status
-from cvji.proxies import proxy, proxy_for
 from cvji.settings import SettingsError
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
-CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
+RETRY_AFTER_LIMIT = 300.0
 # The API server sends a bookmark about once a minute (cacher's bookmarkFrequency); a watch that is silent
 # for longer is a half-open connection.
 WATCH_READ_TIMEOUT = 90.0
 # etcd refuses requests over 1.5 MiB; far beyond that a line is not an object but a broken stream.
 LINE_LIMIT = 16 * 1024 * 1024
 READ_SIZE = 256 * 1024
-# An exec plugin fetches a token within seconds; one that waits for somebody to log in never ends.
-CREDENTIALS_TIMEOUT = 30.0
-# A rotated token is noticed so late at the most; kubelets rotate one long before it expires.
+# A token is fetched in a thread of its own, which costs as much as a fifth of a request. A rotated one is noticed so
+# late at the most; kubelets rotate one long before it expires.
 TOKEN_KEPT = 1.0
 CONNECTIONS = 64  # one per watch at the most; idle ones are not opened
 
@@ -58,122 +48,17 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
 
-class Configuration(Protocol):
-    """What is used of kubernetes.client.Configuration."""
-
-    host: str
-    ssl_ca_cert: str | None
-    cert_file: str | None
-    key_file: str | None
-    verify_ssl: bool
-    proxy: str | None
-    tls_server_name: str | None
-
-    def get_api_key_with_prefix(self, identifier: str) -> str | None:
-        """The Authorization header's value, refreshed when due."""
-        ...
-
-
-def load_configuration(context: str = "") -> Configuration:
-    """Credentials by KUBECONFIG, else in-cluster, else ~/.kube/config. Raises SettingsError."""
-    _pass_over("kubernetes", "kubernetes.config")
-    from kubernetes.client.configuration import Configuration as Given
-    from kubernetes.config.config_exception import ConfigException
-
-    found: Configuration = Given(proxy="", no_proxy="")  # proxy-url alone; the rest is proxies.py's
-    files = os.environ.get("KUBECONFIG", "")
-    try:
-        if not files and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            from kubernetes.config.incluster_config import load_incluster_config
-
-            load_incluster_config(client_configuration=found)
-            return found
-        source = files or "~/.kube/config"
-        if not any(Path(name).expanduser().exists() for name in source.split(os.pathsep) if name):
-            wanted = f"KUBECONFIG {files} does not exist" if files else "~/.kube/config does not exist"
-            raise SettingsError(f"{wanted}: set KUBECONFIG to a kubeconfig file, or run inside a cluster")
-        from kubernetes.config.kube_config import load_kube_config
-
-        load_kube_config(config_file=source, context=context or None, client_configuration=found, persist_config=False)
-    except SettingsError:
-        raise
-    except ConfigException as err:
-        chosen = f", context {context!r} (KUBE_CONTEXT)" if context else ""
-        raise SettingsError(f"Kubernetes credentials{chosen}: {_one_line(err)}") from None
-    except OSError as err:
-        raise SettingsError(f"Kubernetes credentials: {err.filename}: {err.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as err:
-        raise SettingsError(
-            f"KUBECONFIG {files} is not a kubeconfig: something in it is not what it should be ({type(err).__name__})"
-        ) from None
-    except Exception as err:  # noqa: BLE001  YAML errors come from a package that only this one imports
-        raise SettingsError(f"KUBECONFIG {files} is not YAML: {_one_line(err)}") from None
-    return found
-
-
-def _pass_over(*packages: str) -> None:
-    """Let modules of these packages be imported without what the packages themselves import.
-
-    `import kubernetes` reads every model, websockets and pydantic; the two modules that a pod's credentials need
-    take 3 MB, not 22, of the 50 that a node's discovery may have.
-    """
-    for name in packages:
-        if name not in sys.modules and (spec := importlib.util.find_spec(name)):
-            package = sys.modules[name] = ModuleType(name)
-            package.__spec__, package.__path__ = spec, list(spec.submodule_search_locations or ())
-
-
-def _one_line(err: Exception) -> str:
-    return " ".join(str(err).split())[:300]
-
-
-class _Patient(Generic[T]):
-    """A call that may never return, waited for only so long. Who comes meanwhile waits for the same call.
-
-    Each call takes a thread, so what it gave is used for `keep` seconds; an error is not kept.
-    """
-
-    def __init__(self, work: Callable[[], T], keep: float = 0.0) -> None:
-        self._work, self._keep = work, keep
-        self._lock = threading.Lock()
-        self._pending: Future[T] | None = None
-        self._began = float("-inf")
-
-    def __call__(self) -> T:
-        """Raises what the work raises, or TimeoutError."""
-        with self._lock:
-            pending = self._pending
-            if pending is None or (pending.done() and (pending.exception() or not self._is_fresh())):
-                pending = self._pending = Future()
-                self._began = time.monotonic()
-                threading.Thread(target=self._run, args=(pending,), name="credentials", daemon=True).start()
-        return pending.result(CREDENTIALS_TIMEOUT)
-
-    def _is_fresh(self) -> bool:
-        return time.monotonic() - self._began < self._keep
-
-    def forget(self) -> None:
-        """Do it again at the next call."""
-        with self._lock:
-            self._began = float("-inf")
-
-    def _run(self, pending: "Future[T]") -> None:
-        try:
-            pending.set_result(self._work())
-        except Exception as err:  # noqa: BLE001  handed on to who waits
-            pending.set_exception(err)
-
-
 class Api:
     """One API server. May be used by several threads at once."""
 
     def __init__(self, context: str = "") -> None:
         """Raises SettingsError if there are no usable credentials."""
-        self._context = context
         self._lock = threading.Lock()
         self._loaded = 0.0
-        self._read_configuration = _Patient(lambda: load_configuration(self._context))
-        self._token = _Patient(lambda: self._configuration.get_api_key_with_prefix("BearerToken"), TOKEN_KEPT)
+        self._read_configuration = credentials.Patient(lambda: credentials.load(context))
+        self._token = credentials.Patient(
+            lambda: self._configuration.get_api_key_with_prefix("BearerToken"), keep=TOKEN_KEPT
+        )
         self._load()
         if not self._configuration.verify_ssl:
             log.warning("insecure-skip-tls-verify: whoever answers at %s gets the credentials", self.host)
@@ -182,9 +67,9 @@ class Api:
         try:
             configuration = self._read_configuration()
         except TimeoutError:
-            plugin = f"no answer from the kubeconfig's exec plugin within {CREDENTIALS_TIMEOUT:g} s"
+            plugin = f"no answer from the kubeconfig's exec plugin within {credentials.TIMEOUT:g} s"
             raise SettingsError(f"Kubernetes credentials: {plugin}") from None
-        options: dict[str, object] = {"maxsize": CONNECTIONS, "retries": False}
+        options: dict[str, object] = {"maxsize": CONNECTIONS}
         if configuration.host.startswith("https"):
             options |= {
                 "cert_reqs": "CERT_REQUIRED" if configuration.verify_ssl else "CERT_NONE",
@@ -196,21 +81,15 @@ class Api:
                 options["assert_hostname"] = False
             if configuration.tls_server_name:
                 options["server_hostname"] = options["assert_hostname"] = configuration.tls_server_name
-        through = proxy_for(configuration.host, os.environ)
+        through = http.proxy_for(configuration.host, os.environ)
         if configuration.proxy:
-            through = proxy(configuration.proxy, "the kubeconfig's proxy-url")
-        pool: urllib3.PoolManager
-        if through:
-            headers = urllib3.make_headers(proxy_basic_auth=through.auth) if through.auth else None
-            pool = urllib3.ProxyManager(through.url, num_pools=4, proxy_headers=headers, **options)  # type: ignore[arg-type]
-        else:
-            pool = urllib3.PoolManager(num_pools=4, **options)  # type: ignore[arg-type]
-        self._configuration, self._pool = configuration, pool
+            through = http.proxy(configuration.proxy, "the kubeconfig's proxy-url")
+        self._configuration, self._pool = configuration, http.pool(through, **options)
         self._token.forget()
         self._loaded = time.monotonic()
 
     def _reload(self) -> None:
-        """After a 401: read the credentials anew, at most once a few seconds however many threads ask."""
+        """After a 401: read the credentials again, at most once a few seconds however many threads ask."""
         with self._lock:
             if time.monotonic() - self._loaded > 5:
                 try:
@@ -246,18 +125,19 @@ class Api:
                 url,
                 body=body,
                 headers=fields,
-                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, read_timeout), read=read_timeout),
+                timeout=urllib3.Timeout(connect=min(http.CONNECT_TIMEOUT, read_timeout), read=read_timeout),
                 redirect=False,
                 preload_content=False,
             )
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:
-            raise ApiError(0, _transport(err)) from None
+        except (*http.ERRORS, ValueError) as err:
+            raise ApiError(0, http.transport_error(err)) from None
         if response.status < 300:
             return response
         with closing(response):
             if response.status == 401:
                 self._reload()
-            raise ApiError(response.status, _message(response), _retry_after(response))
+            wait = http.retry_after(response.headers.get("Retry-After"), time.time(), RETRY_AFTER_LIMIT)
+            raise ApiError(response.status, _message(response), wait)
 
     def _authorization(self) -> str:
         """The Authorization header's value, if any. Raises ApiError."""
@@ -265,8 +145,10 @@ class Api:
             value = (self._token() or "").strip()
         except TimeoutError:
             raise ApiError(0, "no answer from the kubeconfig's exec plugin") from None
-        except Exception as err:  # noqa: BLE001  whatever a credential source's code raises, the next request asks anew
-            raise ApiError(0, f"Kubernetes credentials: {_one_line(err)}") from None
+        except SettingsError as err:
+            raise ApiError(0, str(err)) from None
+        except Exception as err:  # noqa: BLE001  whatever a credential source's code raises, the next request asks again
+            raise ApiError(0, f"Kubernetes credentials: {credentials.one_line(err)}") from None
         if not (value.isascii() and value.isprintable()):  # http.client's refusal would quote it
             raise ApiError(0, "Kubernetes credentials: the token holds characters that no token has")
         return value
@@ -280,7 +162,7 @@ class Api:
         """The API server's clock by its Date header, in seconds since the epoch. Raises ApiError."""
         response = self._request("GET", "/version")
         self._read(response)
-        return http_date(response.headers.get("Date"))
+        return http.date(response.headers.get("Date"))
 
     def send(
         self,
@@ -298,9 +180,9 @@ class Api:
     def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
         try:
             data = response.read(decode_content=True)
-        except (urllib3.exceptions.HTTPError, OSError) as err:
+        except http.ERRORS as err:
             response.close()
-            raise ApiError(0, _transport(err)) from None
+            raise ApiError(0, http.transport_error(err)) from None
         response.release_conn()
         return data
 
@@ -333,37 +215,14 @@ class Api:
                     lines[0] = rest + lines[0]
                     rest = tail
                     yield from filter(None, lines)
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as err:  # ValueError: TLS, shut by us
-                raise ApiError(0, _transport(err)) from None
-
-
-def http_date(header: str | None) -> float | None:
-    """A Date header (RFC 9110 6.6.1) in seconds since the epoch; None if it is none."""
-    try:
-        return parsedate_to_datetime(header).timestamp() if header else None
-    except (ValueError, OverflowError):
-        return None
-
-
-# What urllib3 puts before what went wrong: the server is named already where this is shown.
-_CONNECTION = re.compile(r"HTTPS?Connection\(host='[^']*', port=\d+\): ")
-
-
-def _transport(err: Exception) -> str:
-    text = _CONNECTION.sub("", str(getattr(err, "reason", None) or err))
-    return text[:300] or type(err).__name__
+            except (*http.ERRORS, ValueError) as err:  # ValueError: TLS, shut by us
+                raise ApiError(0, http.transport_error(err)) from None
 
 
 def _message(response: urllib3.BaseHTTPResponse) -> str:
     try:
         body = response.read(16 * 1024, decode_content=True)
         message = _STATUS.decode(body).message
-    except (urllib3.exceptions.HTTPError, OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
+    except (*http.ERRORS, msgspec.MsgspecError, UnicodeError, RecursionError):
         message = None
     return " ".join((message or response.reason or "no reason given").split())[:300]
-
-
-def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
-    """Seconds; the API server sends whole seconds with 429 and 503."""
-    value = response.headers.get("Retry-After", "")
-    return min(float(value), 300.0) if value.isascii() and value.isdigit() and len(value) < 6 else 0.0

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import decode
+from cvji.kube.served import decode
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ Does not know where the state comes from.
 import msgspec
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import decode
 from cvji.kube.objects import Metadata
+from cvji.kube.served import decode
 from cvji.sysfs.state import API_VERSION, KIND, PLURAL, State
 
 FIELD_MANAGER = "cv-interface-discovery"

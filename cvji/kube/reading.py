@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import decode
 from cvji.kube.objects import ObjectList
+from cvji.kube.served import decode
 
 PAGE = 500
 TIMEOUT = 10.0  # seconds for one request: somebody waits at a terminal

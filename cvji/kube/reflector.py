@@ -14,10 +14,11 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import decode
 from cvji.kube.events import Applied, ClusterEvent, Deleted, Listed, Resource, WatchLost
 from cvji.kube.objects import Identified, Identity, ListMetadata, ObjectList, Status, WatchEvent
+from cvji.kube.served import decode
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class Reflector(Generic[T]):
                 self._wait(max(self._backoff(failures), err.retry_after))
 
     def _backoff(self, failures: int) -> float:
-        return min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 30), BACKOFF_MAX) * (1 + self._jitter()) / 2
+        return backoff(BACKOFF_FIRST, BACKOFF_MAX, failures, self._jitter())
 
     def _wait(self, seconds: float) -> None:
         self._stop.wait(seconds)

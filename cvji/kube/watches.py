@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import served
 from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserved
 from cvji.kube.reflector import Known, Reflector, Watching
+from cvji.kube.served import served
 
 log = logging.getLogger(__name__)
 # A CRD installed later is noticed within this many seconds; one GET of /apis each time.
@@ -65,7 +66,7 @@ class Watches:
 
     def start(self) -> None:
         """Begin, in threads of their own."""
-        threading.Thread(target=self._run, name="discovery", daemon=True).start()
+        threading.Thread(target=self._run, name="api-discovery", daemon=True).start()
 
     def relist(self) -> int:
         """List everything once more; the least `round` of the Listed events that come of it."""
@@ -79,7 +80,7 @@ class Watches:
         self._stop.set()
 
     def _run(self) -> None:
-        wait = RETRY_FIRST
+        failures = 0  # in a row
         first = True
         wrong = ""  # the error that was last logged
         while not self._stop.is_set():
@@ -91,12 +92,12 @@ class Watches:
                     log.log(level, "Kubernetes API at %s: %s; trying again", self._api.host, err)
                     wrong = str(err)
                 else:
-                    log.exception("internal error of discovery; trying again")
+                    log.exception("internal error of API discovery; trying again")
                     self._on_crash("discovery")
-                self._stop.wait(wait * (0.5 + random.random() / 2))  # noqa: S311
-                wait = min(wait * 2, self._rediscover)
+                failures += 1
+                self._stop.wait(backoff(RETRY_FIRST, self._rediscover, failures, random.random()))  # noqa: S311
                 continue
-            wait = RETRY_FIRST
+            failures = 0
             if wrong:
                 log.warning("Kubernetes API at %s answers again", self._api.host)
                 wrong = ""

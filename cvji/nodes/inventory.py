@@ -3,7 +3,6 @@
 Takes NodeInterfaceState and SriovNetworkNodeState alike; both are named after their node.
 """
 
-import enum
 import hashlib
 import ipaddress
 import sys
@@ -13,16 +12,9 @@ import msgspec
 
 from cvji.kube.objects import NodeBond, NodeInterface, NodeStateMetadata, NodeStateObject, NodeVf, known_time
 from cvji.macs import ethernet_mac
+from cvji.settings import NodeInterfaceType
 
 _STATE = msgspec.json.Decoder(NodeStateObject)
-
-
-class InterfaceType(enum.Enum):
-    """NODE_INTERFACE_TYPE: which of a node's NICs are reported; a NIC without SR-IOV counts as a PF."""
-
-    ALL = "all"
-    PF = "pf"
-    VF = "vf"
 
 
 class Nic(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -65,15 +57,15 @@ class NodeReport(msgspec.Struct, frozen=True):
     nics: tuple[Nic, ...]
 
 
-def read_node_state(chosen: InterfaceType, raw: bytes | msgspec.Raw) -> NodeState:
+def read_node_state(chosen: NodeInterfaceType, raw: bytes | msgspec.Raw) -> NodeState:
     """Understand one node state. Raises msgspec.ValidationError or msgspec.DecodeError."""
     found = _STATE.decode(raw)
     interfaces = (found.status.interfaces if found.status else None) or []
     bonds = (found.status.bonds if found.status else None) or []
     parts: list[NodeInterface | NodeVf] = []
-    if chosen is not InterfaceType.VF:
+    if chosen is not NodeInterfaceType.VF:
         parts += interfaces
-    if chosen is not InterfaceType.PF:
+    if chosen is not NodeInterfaceType.PF:
         parts += [vf for pf in interfaces for vf in pf.vfs or ()]
     names = {part.name for part in parts}
     reported: list[NodeInterface | NodeVf | NodeBond] = [*parts]

@@ -11,7 +11,7 @@ import msgspec
 
 from cvji.jobs.report import Key, RunReport
 from cvji.nodes.inventory import NodeReport
-from cvji.reports.records import Delivery, Listed, Reason, Record
+from cvji.reports.records import Delivery, ListedRecord, Reason, Record
 
 # A report that was not delivered after this long waits for CloudVision to come back: its record says so, and where
 # nothing else needs it in memory, the record alone keeps it.
@@ -236,7 +236,7 @@ class Book:
 
     # --- successors ---------------------------------------------------------------------------------
 
-    def restore(self, listed: Listed, now: float) -> None:
+    def restore(self, listed: ListedRecord, now: float) -> None:
         """Continue from a record that a predecessor left. What was not delivered, or to another location, is sent."""
         key, report = listed.record.key, listed.record.report
         entry = self._add(_Entry(key, Newest(0, report), 0, 0, 0 if listed.delivered else -1))
@@ -249,7 +249,7 @@ class Book:
         else:
             self._retire(entry, now)
 
-    def recheck(self, listed: Listed) -> None:
+    def recheck(self, listed: ListedRecord) -> None:
         """A record as it was listed just now: an edited one is written again, one that is not ours is deleted."""
         key = listed.record.key
         if key not in self._entries:

@@ -6,7 +6,7 @@ from cvji.jobs.report import RunReport
 from cvji.kube.client import Api
 from cvji.kube.reading import one, pages
 from cvji.nodes.inventory import NodeReport
-from cvji.reports.records import GROUP, PLURALS, VERSION, Listed, RecordError, object_name, read
+from cvji.reports.records import GROUP, PLURALS, VERSION, ListedRecord, RecordError, object_name, read
 
 
 def _path(namespace: str, plural: str, name: str = "") -> str:
@@ -14,7 +14,7 @@ def _path(namespace: str, plural: str, name: str = "") -> str:
     return f"{base}/{name}" if name else base
 
 
-def runs(api: Api, namespace: str, passed_over: Callable[[str], None]) -> Iterator[tuple[RunReport, Listed]]:
+def runs(api: Api, namespace: str, passed_over: Callable[[str], None]) -> Iterator[tuple[RunReport, ListedRecord]]:
     """Every JobReport. Raises ApiError."""
     for raw in pages(api, _path(namespace, PLURALS["job"])):
         try:
@@ -26,7 +26,7 @@ def runs(api: Api, namespace: str, passed_over: Callable[[str], None]) -> Iterat
             yield found.record.report, found
 
 
-def run(api: Api, namespace: str, run_id: str) -> Listed | None:
+def run(api: Api, namespace: str, run_id: str) -> ListedRecord | None:
     """The JobReport of one run. Raises ApiError or RecordError."""
     body = one(api, _path(namespace, PLURALS["job"], object_name(run_id)))
     return None if body is None else read("job", body)

@@ -107,7 +107,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     term: int
 
 
-class Listed(msgspec.Struct, frozen=True, gc=False):
+class ListedRecord(msgspec.Struct, frozen=True, gc=False):
     """A record read from the cluster.
 
     `delivered` says that CloudVision was known to hold exactly this. `changed` says that the object is not what this
@@ -247,7 +247,7 @@ def read_stored(body: bytes | msgspec.Raw) -> Stored:
     return Stored(meta.name, meta.resource_version, meta.generation, found.spec.term if found.spec else 0)
 
 
-def read(kind: KindName, body: bytes | msgspec.Raw) -> Listed:
+def read(kind: KindName, body: bytes | msgspec.Raw) -> ListedRecord:
     """The record, of revision 0, that an object holds. Raises RecordError."""
     try:
         found: JobReportObject | NodeReportObject = (_JOB if kind == "job" else _NODE).decode(body)
@@ -267,7 +267,7 @@ def read(kind: KindName, body: bytes | msgspec.Raw) -> Listed:
     status = _status(found.status)
     observed = found.status.observed_generation if found.status else 0
     delivered = status is not None and status.delivery.accepted and observed == meta.generation
-    return Listed(Record(key, 0, report), stored, delivered, status, found.spec.location)
+    return ListedRecord(Record(key, 0, report), stored, delivered, status, found.spec.location)
 
 
 def _name(body: bytes | msgspec.Raw) -> str:

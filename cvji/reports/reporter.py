@@ -16,7 +16,7 @@ from cvji.kube.events import Applied, Deleted, Listed
 from cvji.macs import pack
 from cvji.nodes.inventory import Inventory, NodeReport, NodeState, fingerprint
 from cvji.reports.book import HISTORY_AGE, Book
-from cvji.reports.records import Listed as ListedRecord
+from cvji.reports.records import ListedRecord
 
 _STATES = {
     "pending": (State.STARTING, State.MISSED),

@@ -10,15 +10,15 @@ import msgspec
 
 from cvji.jobs.report import Key, KindName
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import decode
 from cvji.kube.objects import ObjectList
+from cvji.kube.served import decode
 from cvji.reports.records import (
     GROUP,
     KINDS,
     PLURALS,
     VERSION,
     Delivery,
-    Listed,
+    ListedRecord,
     Record,
     RecordError,
     Stored,
@@ -29,7 +29,7 @@ from cvji.reports.records import (
     write_spec,
     write_status,
 )
-from cvji.reports.tasks import Event, Lost, Remove, Result, Task, Verdict, WriteSpec, WriteStatus
+from cvji.reports.tasks import Event, Lost, Outcome, Remove, Result, Task, WriteSpec, WriteStatus
 from cvji.reports.writequeue import CONNECTIONS, WriteQueue
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Store:
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    def take_over(self, term: int) -> Iterator[Listed | Unreadable]:
+    def take_over(self, term: int) -> Iterator[ListedRecord | Unreadable]:
         """Everything that former leaders have left; once it is exhausted, writing begins. Raises ApiError.
 
         `term` is the Lease's leaseTransitions. It is raised above every term that stands in an object, for a Lease that
@@ -153,24 +153,24 @@ class Store:
             if thread.ident is None:
                 thread.start()
 
-    def relist(self) -> Iterator[Listed | Unreadable]:
+    def relist(self) -> Iterator[ListedRecord | Unreadable]:
         """Everything that is in the cluster, but for what this process is just writing. Raises ApiError.
 
         Once it is exhausted, a `Changed` has been emitted for every object that somebody has deleted. Only one list may
         be under way.
         """
         for found in self._list():
-            if isinstance(found, Listed) and found.stored.term > self._term:
+            if isinstance(found, ListedRecord) and found.stored.term > self._term:
                 self._report([Lost(found.record.key, found.stored.term)])
                 return
             yield found
 
-    def get(self, key: Key) -> Listed | None:
+    def get(self, key: Key) -> ListedRecord | None:
         """One record; None if there is no such object. Raises ApiError or RecordError."""
         body = self._look(key)
         return None if body is None else read(key[0], body)
 
-    def _list(self) -> Iterator[Listed | Unreadable]:
+    def _list(self) -> Iterator[ListedRecord | Unreadable]:
         with self._changed:
             self._queue.begin_listing()
         seen: set[Key] = set()
@@ -223,14 +223,14 @@ class Store:
 
     def _work(self) -> None:
         while (task := self._next()) is not None:
-            result = Result(Verdict.BUSY)
+            result = Result(Outcome.BUSY)
             try:
                 if (within := self._permit()) > 0:  # asked again: the process may have been paused since
                     result = self._attempt(task, min(within, TIMEOUT))
                     self._note(task, result)
             except Exception:  # the outermost loop of this thread, without which its object would never be written
                 log.exception("internal error with the record of %s %s; going on", *task.key)
-                result = Result(Verdict.FAILED)
+                result = Result(Outcome.FAILED)
             with self._changed:
                 events = self._queue.settle(task, result, self._clock())
                 self._settled.notify()
@@ -258,14 +258,14 @@ class Store:
                 return self._send(task, within)
             except ApiError as err:
                 if err.code == 404 and task.held is not None:
-                    return Result(Verdict.GONE)
+                    return Result(Outcome.GONE)
                 if err.code != 409:
                     raise
                 return self._compare(task, within)
         except ApiError as err:
-            return Result(_verdict(err), retry_after=err.retry_after, code=err.code, message=str(err))
+            return Result(_outcome(err), retry_after=err.retry_after, code=err.code, message=str(err))
         except RecordError as err:
-            return Result(Verdict.FAILED, message=str(err))
+            return Result(Outcome.FAILED, message=str(err))
 
     def _send(self, task: Task, within: float) -> Result:
         path = self._path(task.key[0], object_name(task.key[1]))
@@ -273,27 +273,27 @@ class Store:
             version = task.held.version if task.held else ""
             body = msgspec.json.encode({"preconditions": {"resourceVersion": version}})
             self._api.send("DELETE", path, body, timeout=within)
-            return Result(Verdict.DONE)
+            return Result(Outcome.DONE)
         if isinstance(task, WriteStatus):
             held = task.held
             body = write_status(task.key, self._namespace, held.version, held.generation, task.status)
-            return Result(Verdict.DONE, read_stored(self._api.send("PUT", f"{path}/status", body, timeout=within)))
+            return Result(Outcome.DONE, read_stored(self._api.send("PUT", f"{path}/status", body, timeout=within)))
         version = task.held.version if task.held else ""
         body = write_spec(task.record, self._namespace, version, location=self._location, term=self._term)
         method, path = ("PUT", path) if task.held else ("POST", self._path(task.key[0]))
-        return Result(Verdict.DONE, read_stored(self._api.send(method, path, body, timeout=within)))
+        return Result(Outcome.DONE, read_stored(self._api.send(method, path, body, timeout=within)))
 
     def _compare(self, task: Task, within: float) -> Result:
         """What stands in the cluster in place of what was expected."""
         body = self._look(task.key, within)
         if body is None:
-            return Result(Verdict.GONE)
+            return Result(Outcome.GONE)
         stored = read_stored(body)
         if stored.term > self._term:
-            return Result(Verdict.LOST, stored)
+            return Result(Outcome.LOST, stored)
         if isinstance(task, WriteSpec) and stored.term == self._term and self._holds(task.record, body):
-            return Result(Verdict.DONE, stored)  # an earlier attempt took effect, and only its answer was lost
-        return Result(Verdict.THERE, stored)
+            return Result(Outcome.DONE, stored)  # an earlier attempt took effect, and only its answer was lost
+        return Result(Outcome.THERE, stored)
 
     def _holds(self, record: Record, body: bytes) -> bool:
         try:
@@ -318,19 +318,19 @@ class Store:
 
     def _note(self, task: Task, result: Result) -> None:
         kind, action = task.key[0], _ACTIONS[type(task)]
-        match result.verdict:
-            case Verdict.DONE if self._logged:
+        match result.outcome:
+            case Outcome.DONE if self._logged:
                 with self._changed:
                     passed = {item for item in self._logged if item[:2] in ((kind, action), (kind, "list"))}
                     self._logged -= passed
                 if passed:
                     log.warning("%ss: %s works again", KINDS[kind], action)
-            case Verdict.TOO_LARGE:
+            case Outcome.TOO_LARGE:
                 log.error("%s %s is too large to be remembered: %s", KINDS[kind], task.key[1], result.message)
-            case Verdict.REFUSED | Verdict.CLOSED | Verdict.BUSY | Verdict.FAILED:
+            case Outcome.REFUSED | Outcome.CLOSED | Outcome.BUSY | Outcome.FAILED:
                 self._log(kind, action, result.code, f"{task.key[1]}: {result.message}")
             case _:
-                log.debug("%s %s: %s, %s", KINDS[kind], task.key[1], action, result.verdict.value)
+                log.debug("%s %s: %s, %s", KINDS[kind], task.key[1], action, result.outcome.value)
 
     def _log(self, kind: KindName, action: str, code: int, message: str) -> None:
         """Once until it works again."""
@@ -351,14 +351,14 @@ class Store:
 _ACTIONS: dict[type[Task], str] = {WriteSpec: "write", WriteStatus: "status", Remove: "delete"}
 
 
-def _verdict(err: ApiError) -> Verdict:
+def _outcome(err: ApiError) -> Outcome:
     if err.code == 413 or any(words in str(err) for words in _TOO_LARGE):
-        return Verdict.TOO_LARGE
+        return Outcome.TOO_LARGE
     if err.code in _BUSY:
-        return Verdict.BUSY
+        return Outcome.BUSY
     if err.code in (403, 404):
-        return Verdict.CLOSED
-    return Verdict.REFUSED if err.code in (400, 422) else Verdict.FAILED
+        return Outcome.CLOSED
+    return Outcome.REFUSED if err.code in (400, 422) else Outcome.FAILED
 
 
 def _stored(raw: msgspec.Raw) -> Stored:

@@ -10,7 +10,7 @@ from cvji.reports.records import Record, Status, Stored
 EDITED = -1  # the revision of an object whose spec somebody else has written
 
 
-class Verdict(enum.Enum):
+class Outcome(enum.Enum):
     """What came of an attempt.
 
     THERE: a conflict, the object is there, and is ours to overwrite. GONE: there is no such object. LOST: another
@@ -30,9 +30,9 @@ class Verdict(enum.Enum):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """The verdict, and the object as the API server has it, where known. `retry_after` is in seconds."""
+    """The outcome, and the object as the API server has it, where known. `retry_after` is in seconds."""
 
-    verdict: Verdict
+    outcome: Outcome
     stored: Stored | None = None
     retry_after: float = 0.0
     code: int = 0

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from cvji.backoff import backoff
 from cvji.jobs.report import Key, KindName
-from cvji.reports.records import Delivery, Listed, Record, Stored, first_status
+from cvji.reports.records import Delivery, ListedRecord, Record, Stored, first_status
 from cvji.reports.tasks import (
     EDITED,
     Acknowledged,
@@ -19,10 +20,10 @@ from cvji.reports.tasks import (
     Forgotten,
     Held,
     Lost,
+    Outcome,
     Remove,
     Result,
     Task,
-    Verdict,
     WriteSpec,
     WriteStatus,
     Written,
@@ -171,7 +172,7 @@ class WriteQueue:
         """A list begins: what is written from now on is newer than what the list shows."""
         self._recent = set(self._pending)
 
-    def found(self, listed: Listed) -> Listed | None:
+    def found(self, listed: ListedRecord) -> ListedRecord | None:
         """Take over what a listed object shows. None if something newer is known."""
         key, stored = listed.record.key, listed.stored
         if self._recent is None or key in self._recent:
@@ -293,7 +294,7 @@ class WriteQueue:
 
     def settle(self, task: Task, result: Result, now: float) -> list[Event]:
         """An attempt is over."""
-        key, verdict = task.key, result.verdict
+        key, outcome = task.key, result.outcome
         self._touch(key)
         pending, lane = self._pending[key], self._lanes[key[0], isinstance(task, WriteSpec)]
         pending.task = None
@@ -302,40 +303,40 @@ class WriteQueue:
         at = now
         tried = task.record if isinstance(task, WriteSpec) else None
         overtaken = pending.record is not None and pending.record is not tried
-        if verdict is Verdict.BUSY:
+        if outcome is Outcome.BUSY:
             if task.round == lane.failures:  # attempts that fail together are one failure
                 lane.failures += 1
             wait = self._backoff(BACKOFF_FIRST, BACKOFF_MAX, lane.failures)
             lane.paused_until = max(lane.paused_until, now + max(wait, result.retry_after))
-        elif verdict is Verdict.CLOSED:
+        elif outcome is Outcome.CLOSED:
             events += self._close(key[0], isinstance(task, WriteSpec), now)
         else:
             lane.failures, lane.paused_until, lane.closed = 0, 0.0, False
-        match verdict:
-            case Verdict.LOST:
+        match outcome:
+            case Outcome.LOST:
                 self._lost = True
                 return [Lost(key, result.stored.term if result.stored else 0)]
-            case Verdict.DONE:
+            case Outcome.DONE:
                 pending.failures = 0
                 events += self._done(task, pending, result.stored)
                 at = now if pending.record or pending.forget else now + self._lag
-            case Verdict.THERE | Verdict.GONE:
+            case Outcome.THERE | Outcome.GONE:
                 events += self._conflict(task, pending, result.stored)
                 pending.failures += 1  # somebody else may write without end
                 at = now if pending.failures == 1 else now + self._backoff(BACKOFF_FIRST, BACKOFF_MAX, pending.failures)
-            case Verdict.TOO_LARGE | Verdict.REFUSED:
+            case Outcome.TOO_LARGE | Outcome.REFUSED:
                 if not overtaken:
                     events += self._announce(pending)
-                if verdict is Verdict.TOO_LARGE and not overtaken:
+                if outcome is Outcome.TOO_LARGE and not overtaken:
                     pending.record = pending.delivery = None
                 pending.failures += 1
                 at = now + self._backoff(REFUSED_FIRST, REFUSED_MAX, pending.failures)
-            case Verdict.FAILED:
+            case Outcome.FAILED:
                 pending.failures += 1
                 at = now + max(self._backoff(BACKOFF_FIRST, BACKOFF_MAX, pending.failures), result.retry_after)
             case _:
                 pass
-        if verdict in (Verdict.BUSY, Verdict.FAILED):
+        if outcome in (Outcome.BUSY, Outcome.FAILED):
             pending.uncertain |= isinstance(task, WriteSpec) and task.held is None
         if overtaken:
             at, pending.failures = now, 0  # a newer one, which may fare better
@@ -392,5 +393,4 @@ class WriteQueue:
         return events
 
     def _backoff(self, first: float, most: float, failures: int) -> float:
-        """Seconds to wait: doubling from `first` to `most`, half of it certain, the rest by jitter."""
-        return min(first * 2.0 ** min(failures - 1, 30), most) * (0.5 + self._jitter() / 2)
+        return backoff(first, most, failures, self._jitter())

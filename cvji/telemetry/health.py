@@ -2,13 +2,18 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
+from typing import Any, ClassVar
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from cvji.settings import SettingsError
+
+CONNECTION_TIME = 10.0  # seconds for a connection as a whole: kubelets and Prometheus wait no longer
 
 Check = Callable[[], str]  # what is wrong, "" if nothing
 
@@ -28,6 +33,27 @@ def serve(address: str, registry: CollectorRegistry, alive: Check, ready: Check)
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        begun: ClassVar[dict[Any, float]] = {}  # when each open connection came
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            """Note when the connection came."""
+            self.begun[request] = time.monotonic()
+            super().process_request(request, client_address)
+
+        def shutdown_request(self, request: Any) -> None:
+            """It is over."""
+            self.begun.pop(request, None)
+            super().shutdown_request(request)
+
+        def service_actions(self) -> None:
+            """Twice a second: end what takes too long, so that no slow or silent client holds a thread."""
+            for request, begun in list(self.begun.items()):
+                if time.monotonic() - begun > CONNECTION_TIME:
+                    with suppress(OSError):
+                        request.shutdown(socket.SHUT_RDWR)
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that went away, or was too slow, is no news."""
 
         def server_bind(self) -> None:
             """Both families on `::`, and no look-up of this host's name, which HTTPServer would wait for."""

@@ -13,7 +13,7 @@ from cvji.jobs.kinds import Registry
 from cvji.jobs.pods import read_pod
 from tests.bench.figures import Row, Usage, bench, children
 from tests.bench.objects import PodTemplate, made_job
-from tests.e2e.in_pod import idle_rss
+from tests.e2e.in_pod import idle as idle_pods
 from tests.e2e.kit import EXECUTABLE, Cluster, Stage, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.kubernetes import KubernetesSimulator
@@ -56,8 +56,8 @@ def idle(folder: Path) -> Iterator[Row]:
 @bench
 def idle_in_pod(folder: Path) -> Iterator[Row]:
     """Both workloads as they are deployed, with nothing to do."""
-    for command, rss in idle_rss(folder):
-        yield Row(f"{command}, idle in a pod", "RSS", rss, "MB")
+    for command, measure, size in idle_pods(folder):
+        yield Row(f"{command}, idle in a pod", measure, size, "MB", most=35)
 
 
 @bench

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cvji.jobs.report import Holds, JobState, Key, RunReport
 from cvji.kube.client import READ_TIMEOUT, Api
-from cvji.reports.records import Delivery, Listed, Reason, Record
+from cvji.reports.records import Delivery, ListedRecord, Reason, Record
 from cvji.reports.store import Store
 from cvji.reports.tasks import Acknowledged, Event, Written
 from tests.bench.figures import Row, Usage, bench, percentiles
@@ -73,7 +73,7 @@ class Run:
         self.begun: dict[Key, float] = {}
         self.waits: list[float] = []
         self.acknowledged = 0
-        self.found = sum(isinstance(item, Listed) for item in self.store.take_over(1))
+        self.found = sum(isinstance(item, ListedRecord) for item in self.store.take_over(1))
 
     def hear(self, event: Event) -> None:
         now = time.monotonic()

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.figures import Usage
-from tests.e2e.kit import EXECUTABLE, QUICK, Cluster, Program
+from tests.e2e.kit import EXECUTABLE, QUICK, Cluster
+from tests.e2e.working_set import Measured
 from tests.simulator.certs import make_tls
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.kubernetes import KubernetesSimulator
@@ -59,8 +60,8 @@ def node(folder: Path) -> Iterator[Environment]:
         }
 
 
-def idle_rss(folder: Path, executable: str = EXECUTABLE) -> Iterator[tuple[str, float]]:
-    """Each workload as it is deployed, with nothing to do: its command, and its resident memory in MB."""
+def idle(folder: Path, executable: str = EXECUTABLE) -> Iterator[tuple[str, str, float]]:
+    """Each workload as it is deployed, with nothing to do: its command, what is measured, and that in MB."""
     mlx5_host(folder / "sys")
     with node(folder) as pod, CloudVisionSimulator() as cloudvision:
         informer = {
@@ -76,8 +77,7 @@ def idle_rss(folder: Path, executable: str = EXECUTABLE) -> Iterator[tuple[str, 
             ("informer", informer, "reporting from now on"),
             ("discover", {}, "Succeeded"),
         ):
-            with Program(command, env=pod | more, folder=folder, before=IN_POD, executable=executable) as program:
+            with Measured(command, env=pod | more, folder=folder, before=IN_POD, executable=executable) as program:
                 program.wait_for_log(started)
-                usage = Usage(program.process.pid)
-                usage.quiet(3)
-                yield command, usage.rss()
+                Usage(program.process.pid).quiet(3)
+                yield command, program.measure, program.memory() / 1e6

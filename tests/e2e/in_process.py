@@ -20,8 +20,9 @@ import msgspec
 import pytest
 
 from cvji.cloudvision.client import Client, Token
+from cvji.commands import InformerSettings
 from cvji.informer.inbox import Happening, Stop
-from cvji.informer.run import Informer, Settings
+from cvji.informer.run import Informer
 from cvji.kube.client import Api
 from cvji.settings import CloudVision
 from cvji.telemetry.metrics import Metrics
@@ -141,7 +142,7 @@ class InProcess:
     def __enter__(self) -> Self:
         cloudvision = self.stage.cloudvision
         target = CloudVision(cloudvision.address, str(cloudvision.ca_file))
-        settings = Settings(location="lab", cloudvision=target, token=cloudvision.token, **self._settings)
+        settings = InformerSettings(location="lab", **self._settings)
         self._happenings = _Happenings()
         with self._environment():
             self._api = _Api()

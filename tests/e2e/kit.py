@@ -154,6 +154,11 @@ class Program:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
 
+    def memory(self) -> int:
+        """Memory that no file stands behind (RssAnon), in bytes."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("RssAnon:"))) * 1024
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,6 +1,8 @@
 """The command line as a user meets it: wrong settings, dry runs, proxies, secrets."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,10 +47,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("change", "arguments", "says"),
     [
-        ({"LOCATION": ""}, [], "LOCATION is not set"),
-        ({"LOCATION": "  "}, [], "LOCATION is not set"),
-        ({"API_SERVER": ""}, [], "API_SERVER is not set"),
-        ({"API_SERVER": "https://cv/"}, [], "API_SERVER must be host or host:port"),
+        ({"LOCATION": ""}, [], "LOCATION (--location) is not set"),
+        ({"LOCATION": "  "}, [], "LOCATION (--location) is not set"),
+        ({"API_SERVER": ""}, [], "API_SERVER (--api-server) is not set"),
+        ({"API_SERVER": "https://cv/"}, [], "API_SERVER (--api-server) is 'https://cv/': it must be host or host:port"),
         ({"API_TOKEN": ""}, [], "no API token"),
         ({"API_TOKEN": "s3cret and more"}, [], "API_TOKEN holds characters that no token has"),
         ({"API_TOKEN_FILE": "absent"}, [], "API_TOKEN_FILE absent cannot be read: No such file"),
@@ -57,20 +59,24 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"API_TOKEN_FILE": "two-lines"}, [], "API_TOKEN_FILE two-lines holds characters"),
         ({"API_CA_FILE": "absent"}, [], "API_CA_FILE absent cannot be used"),
         ({"API_CA_FILE": "not-a-ca.pem"}, [], "API_CA_FILE not-a-ca.pem cannot be used"),
-        ({"JOBCONFIG_MODE": "nic"}, [], "JOBCONFIG_MODE is 'nic': it must be one of interface, node"),
+        (
+            {"JOBCONFIG_MODE": "nic"},
+            [],
+            "JOBCONFIG_MODE (--jobconfig-mode) is 'nic': it must be one of interface, node",
+        ),
         ({"NODECONFIG_MODE": "x"}, [], "must be one of disabled, discovery, sriovoperator"),
         ({"NODE_INTERFACE_TYPE": "x"}, [], "must be one of all, pf, vf"),
         ({"JOB_OWNER": "x"}, [], "must be one of root, direct"),
         ({"LOG_LEVEL": "x"}, [], "must be one of debug, info, warning, error"),
         ({"LOG_FORMAT": "x"}, [], "must be one of text, json"),
-        ({"JOB_KINDS": "Job"}, [], "'Job' must be GROUP/KIND"),
-        ({"STABILITY_DELAY": "soon"}, [], "STABILITY_DELAY: 'soon' is not a duration"),
-        ({"START_MAX_WAIT": "-1"}, [], "START_MAX_WAIT: '-1' is not a duration"),
-        ({"NAMESPACE": "A b"}, [], "NAMESPACE: 'A b' is not the name of a namespace"),
+        ({"JOB_KINDS": "Job"}, [], "JOB_KINDS (--job-kind) is 'Job': it must be GROUP/KIND"),
+        ({"STABILITY_DELAY": "soon"}, [], "STABILITY_DELAY (--stability-delay) is 'soon': it must be a duration"),
+        ({"START_MAX_WAIT": "-1"}, [], "START_MAX_WAIT (--start-max-wait) is '-1': it must be a duration"),
+        ({"NAMESPACE": "A b"}, [], "NAMESPACE (--namespace) is 'A b': it must be names"),
         (
             {"API_INSECURE_SKIP_VERIFY": "maybe"},
             [],
-            "is not a valid boolean",
+            "'--api-insecure-skip-verify' (env var: 'API_INSECURE_SKIP_VERIFY'): 'maybe' is not a valid boolean",
         ),
         ({"KUBECONFIG": "absent.yaml"}, [], "KUBECONFIG absent.yaml does not exist"),
         ({"KUBECONFIG": "list.yaml"}, [], "KUBECONFIG list.yaml is not a kubeconfig"),
@@ -126,6 +132,44 @@ def test_without_a_command_the_help_is_shown(workplace: Path, words: list[str]) 
     assert "Commands:" in program.log
 
 
+WITHOUT = """
+import sys
+sys.modules["kubernetes"] = sys.modules["prometheus_client"] = None
+from cvji.cli import main
+sys.argv[1:] = {words}
+main()
+"""
+
+
+def without_the_extra(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as where neither kubernetes nor prometheus-client is installed."""
+    script = [sys.executable, "-c", WITHOUT.format(words=list(words))]
+    return subprocess.run(script, check=False, capture_output=True, text=True, env={}, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("words", [("informer", "--location", "lab", "--dry-run"), ("discover", "--node-name", "n")])
+def test_workloads_without_the_extra_are_one_line(words: tuple[str, ...]) -> None:
+    done = without_the_extra(*words)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "cvji: this command needs the package prometheus_client: pip install 'cvji[cluster]'\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("discover", "--once"),
+        ("nodeconfig", "delete", "n", "--dry-run"),
+        ("jobconfig", "send", "--dry-run", "--location", "lab", "--id", "1", "--state", "RUNNING", "--node", "n"),
+    ],
+)
+def test_what_needs_no_cluster_works_without_the_extra(words: tuple[str, ...]) -> None:
+    done = without_the_extra(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
 def every_command(command: Any = None, *words: str) -> Iterator[tuple[str, ...]]:
     for name, below in getattr(command or get_command(app), "commands", {}).items():
         yield (*words, name)
@@ -171,7 +215,7 @@ def test_an_idle_informer_is_small(simulated: Stage) -> None:
         simulated.cluster.run_pod(pod(f"j{number}-0", made, f"02:00:00:00:00:0{number}"))
     for number in range(5):
         simulated.wait_for_states(f"j{number}", "RUNNING")
-    assert program.rss() < 60_000_000
+    assert program.memory() < 45_000_000
 
 
 def test_the_token_is_nowhere_to_be_seen(simulated: Stage) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cvji.kube.client import Api, ApiError
+from cvji.kube.credentials import ACCOUNT
 from tests.e2e.kit import Cluster, Program, Stage, write_kubeconfig
 from tests.simulator.certs import make_tls, sign_client
 from tests.simulator.cloudvision import CloudVisionSimulator
@@ -274,7 +275,7 @@ def test_a_service_account_without_its_files_is_one_line(tmp_path: Path) -> None
     env = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1", "LOCATION": "lab"}
     program = Program("informer", "--dry-run", env=env, folder=tmp_path)
     assert program.process.wait(20) == 2
-    assert program.log == "cvji: Kubernetes credentials: Service token file does not exist.\n"
+    assert program.log == f"cvji: Kubernetes credentials: {ACCOUNT}/token cannot be read: No such file or directory\n"
 
 
 @pytest.mark.parametrize("no_proxy", ["", "127.0.0.0/8"])

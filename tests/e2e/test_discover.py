@@ -255,7 +255,7 @@ ip link set rail0 down
         (("--once", "-o", "xml"), "--output is 'xml'"),
         (("--apply",), "--apply goes with --once"),
         (("--once", "--node-name", "No Node"), "NODE_NAME"),
-        ((), "NODE_NAME is not set"),
+        ((), "NODE_NAME (--node-name) is not set"),
         (("--node-name", "n", "--interval", "0"), "DISCOVERY_INTERVAL"),
     ],
 )

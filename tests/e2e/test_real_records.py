@@ -13,7 +13,7 @@ import yaml
 from cvji.jobs.report import Holds, JobState, Key, of_macs
 from cvji.kube.client import Api, ApiError
 from cvji.nodes.inventory import Nic, NodeReport
-from cvji.reports.records import PLURALS, Delivery, Listed, Reason, Record, object_name, write_spec
+from cvji.reports.records import PLURALS, Delivery, ListedRecord, Reason, Record, object_name, write_spec
 from cvji.reports.store import PAGE
 from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
 from tests.cluster.controlplane import ControlPlane, wait_for
@@ -193,7 +193,7 @@ def test_a_report_lives_from_its_spec_to_its_removal(prepared_plane: ControlPlan
     found = stored(prepared_plane, place)
     assert (found["metadata"]["generation"], found["status"]["observedGeneration"]) == (2, 1)
     (listed,) = leader.store.relist()
-    assert isinstance(listed, Listed)
+    assert isinstance(listed, ListedRecord)
     assert (listed.delivered, listed.changed, listed.record.revision) == (False, False, 2)
     leader.store.acknowledge(key, 2, OK)
     leader.store.flush(10)
@@ -244,7 +244,7 @@ def test_more_than_a_page_is_listed(leader: Leader, lead: Callable[[int], Leader
     for number in range(PAGE + 5):
         leader.store.write(Record(("job", f"u{number}"), 1, job_report(job=f"u{number}")))
     assert leader.store.flush(60)
-    found = [item for item in lead(2).store.relist() if isinstance(item, Listed)]
+    found = [item for item in lead(2).store.relist() if isinstance(item, ListedRecord)]
     assert {item.record.key[1] for item in found} == {f"u{number}" for number in range(PAGE + 5)}
 
 

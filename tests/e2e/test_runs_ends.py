@@ -219,7 +219,7 @@ def test_a_ray_cluster_that_outlives_its_job_is_a_job_of_its_own(informer: InPro
 @pytest.fixture
 def with_spark(stage: Stage) -> Iterator[InProcess]:
     """An informer with JOB_KINDS=sparkoperator.k8s.io/SparkApplication."""
-    with InProcess(stage, extra_kinds=((SPARK[0], SPARK[2]),)) as informer:
+    with InProcess(stage, job_kinds=((SPARK[0], SPARK[2]),)) as informer:
         yield informer
 
 

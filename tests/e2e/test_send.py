@@ -122,7 +122,7 @@ GOOD = ["jobconfig", "send", "--id", "1", "--state", "RUNNING", "--interface", M
         ([*GOOD, "--start-time", "0001-01-01T00:00:00+14:00"], None, "start_time: '0001-01-01T00:00:00+14:00'"),
         ([*GOOD, "--name", "a\nb"], None, "name: 'a\\nb' holds control characters"),
         ([*GOOD, "--name", "\udcff"], None, "name: '\\udcff' holds control characters or is not valid text"),
-        ([*GOOD, "--timeout", "x"], None, "--timeout: 'x' is not a duration"),
+        ([*GOOD, "--timeout", "x"], None, "--timeout is 'x': it must be a duration"),
         ([*GOOD, "--timeout", "0"], None, "--timeout is '0': it must be more than 0"),
         ([*GOOD, "-o", "xml"], None, "--output is 'xml': it must be one of text, json"),
         ([*GOOD, "-f", "-"], None, "give flags or a JSON document, not both"),

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from cvji.jobs.cluster import Cluster
 from cvji.jobs.kinds import Job, Registry
-from cvji.jobs.nics import Claim, Mode, NodeNics
-from cvji.jobs.owners import OwnerPolicy
+from cvji.jobs.nics import Claim, NodeNics
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.report import End, JobState
 from cvji.kube.events import Applied, Deleted
 from cvji.macs import pack
+from cvji.settings import Mode, OwnerPolicy
 
 KIND = next(iter(Registry()))
 JOBS, PODS, CLAIMS, NODES = "ABCDE", "pqrstu", "xy", ("n1", "n2")

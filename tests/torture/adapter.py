@@ -14,7 +14,7 @@ from cvji.cloudvision.client import Answer, Verdict
 from cvji.cloudvision.outbox import Outbox, Parcel
 from cvji.cloudvision.payloads import Request, delete_node, job_config, node_config, post_job, post_node
 from cvji.jobs.kinds import Registry
-from cvji.jobs.nics import Mode, read_claim
+from cvji.jobs.nics import read_claim
 from cvji.jobs.pods import read_pod
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import Key, RunReport
@@ -24,6 +24,7 @@ from cvji.reports import book
 from cvji.reports.records import Delivery, Reason, Record, first_status, write_spec, write_status
 from cvji.reports.records import read as read_record
 from cvji.reports.reporter import Reporter
+from cvji.settings import Mode
 from tests.simulator.objects import Object, job, networks, running
 from tests.simulator.objects import ended as ended_status
 from tests.torture.cluster import RAYCLUSTER, VOLCANO, Claim, Job, Node, Pod

@@ -17,7 +17,7 @@ from cvji.jobs.report import Holds, JobState, Key, RunReport
 from cvji.macs import pack
 from cvji.reports import book
 from cvji.reports.records import Delivery, Reason, Record, Stored
-from cvji.reports.tasks import Result, Verdict
+from cvji.reports.tasks import Outcome, Result
 from cvji.reports.writequeue import WriteQueue
 from tests.e2e.conftest import *  # noqa: F403  its fixtures
 from tests.e2e.kit import Stage, free_port, scrape, stamp
@@ -181,7 +181,7 @@ def test_a_report_that_waits_for_cloudvision_costs_less_than_a_kilobyte_in_memor
     def write(found: WriteQueue, now: float) -> None:
         task = found.take(now)
         assert task is not None
-        found.settle(task, Result(Verdict.DONE, Stored("uid", str(int(now)), 1, 0)), now)
+        found.settle(task, Result(Outcome.DONE, Stored("uid", str(int(now)), 1, 0)), now)
 
     costs = {"book": fill_book, "outbox": fill_outbox, "write queue": fill_queue}
     assert sum(cost(what, many, fill) for what, fill in costs.items()) < 1024

@@ -19,7 +19,7 @@ from cvji.reports.book import (
     Write,
     key_of,
 )
-from cvji.reports.records import Delivery, Listed, Reason, Record, Stored
+from cvji.reports.records import Delivery, ListedRecord, Reason, Record, Stored
 
 RUN = RunReport("uid", 1, "job", "team", "batch/Job", JobState.RUNNING, 100, None, of_macs(["02:00:00:00:00:01"]))
 DONE = msgspec.structs.replace(RUN, state=JobState.COMPLETED, end=200)
@@ -195,9 +195,9 @@ def test_the_record_of_a_removed_node_goes_with_its_delivery() -> None:
 
 def listed(
     report: RunReport | NodeReport, *, delivered: bool = True, location: str = "lab", changed: bool = False
-) -> Listed:
+) -> ListedRecord:
     record = Record(key_of(report), 0, report)
-    return Listed(record, Stored("x", "1", 1, 0), delivered, None, location, changed)
+    return ListedRecord(record, Stored("x", "1", 1, 0), delivered, None, location, changed)
 
 
 def test_a_successor_sends_what_was_not_delivered_and_nothing_else() -> None:

@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from cvji import discover
-from cvji.discover import Discovery, Settings
+from cvji.commands import DiscoverSettings
+from cvji.discover import Discovery
 from cvji.kube.client import ApiError
 from cvji.kube.nodestate import NodeStateStore
+from cvji.settings import Netlink
 from cvji.sysfs.links import Links, LinksError
 from cvji.sysfs.nics import Scan
 from cvji.sysfs.scan import scan
@@ -55,15 +57,8 @@ def host(tmp_path: Path) -> Host:
 
 
 def discovery(host: Host, store: Store, random: float = 0.5, *, netlink: bool = False) -> Discovery:
-    settings = Settings(
-        node="n",
-        namespace="cloudvision",
-        sysfs_root=host.root,
-        netlink=netlink,
-        interval=INTERVAL,
-        health_address="",
-        context="",
-    )
+    asked = Netlink.YES if netlink else Netlink.NO
+    settings = DiscoverSettings(node_name="n", sysfs_root=str(host.root), netlink=asked, interval=INTERVAL)
     found = Discovery(settings, DiscoveryMetrics(), lambda: random)
     found._store = cast(NodeStateStore, store)
     return found
@@ -82,15 +77,15 @@ def test_an_api_server_that_is_away_is_asked_ever_more_seldom_and_its_own_wish_c
     store = Store()
     store.away = ApiError(0, "refused")
     loop = discovery(host, store)
-    assert [loop.round(read=True) for _ in range(9)] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert [loop.round(read=True) for _ in range(9)] == [0.75, 1.5, 3, 6, 12, 24, 45, 45, 45]
     assert "not written yet" in loop.ready()
     store.away = ApiError(429, "busy", 100.0)
-    assert loop.round(read=True) == 100.0
+    assert loop.round(read=True) == 125.0  # never earlier than it asked
     store.away = None
     assert loop.round(read=True) == INTERVAL
     assert loop.ready() == ""
     store.away = ApiError(0, "refused")
-    assert loop.round(read=True) == 1
+    assert loop.round(read=True) == 0.75
 
 
 def test_a_change_of_links_is_published_without_asking_what_stands(host: Host) -> None:

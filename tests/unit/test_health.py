@@ -2,11 +2,14 @@
 
 import http.client
 import socket
+import time
+from contextlib import suppress
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from cvji.settings import SettingsError
+from cvji.telemetry import health
 from cvji.telemetry.health import listening, serve
 from tests.e2e.kit import free_port
 
@@ -58,3 +61,21 @@ def test_what_is_wrong_is_the_answer(host: str) -> None:
     assert ask("/metrics")[0] == 200
     assert ask("/secrets")[0] == 404
     connection.close()
+
+
+@pytest.mark.parametrize("drips", [False, True])
+def test_a_silent_or_slow_client_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, drips: bool) -> None:
+    monkeypatch.setattr(health, "CONNECTION_TIME", 0.2)
+    port = free_port()
+    serve(f"127.0.0.1:{port}", CollectorRegistry(), lambda: "", lambda: "")
+    with socket.create_connection(("127.0.0.1", port), timeout=0.05 if drips else 10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n")
+        deadline = time.monotonic() + 10
+        with suppress(ConnectionError):
+            while time.monotonic() < deadline:
+                try:
+                    assert connection.recv(100) == b""
+                    return
+                except TimeoutError:
+                    connection.sendall(b"X")  # before the next one it waits for the time given above
+            pytest.fail("the connection is still open")

@@ -14,10 +14,11 @@ from cvji.jobs.kinds import Registry
 from cvji.jobs.nics import read_claim
 from cvji.jobs.pods import read_pod
 from cvji.kube.client import ApiError
-from cvji.kube.discovery import decode
 from cvji.kube.objects import DEPTH, ObjectList, WatchEvent, known_time, shallow
+from cvji.kube.served import decode
 from cvji.macs import unpack
-from cvji.nodes.inventory import InterfaceType, read_node_state
+from cvji.nodes.inventory import read_node_state
+from cvji.settings import NodeInterfaceType
 from tests.simulator.objects import Object, ended, job, networks, pod, pod_status, running
 
 REGISTRY = Registry([("example.com", "Training")])
@@ -54,7 +55,7 @@ SAMPLES: list[tuple[Any, Object]] = [
         named(pod("p", OWNER, "02:00:00:00:00:01") | {"status": pod_status("Succeeded", *TIMES)}),
     ),
     (read_claim, CLAIM),
-    (lambda raw: read_node_state(InterfaceType.ALL, raw), NODE),
+    (lambda raw: read_node_state(NodeInterfaceType.ALL, raw), NODE),
     *(
         (lambda raw, kind=kind: REGISTRY.read(kind, raw), named(job(*kind.key, "j", owner=OWNER)) | {"status": status})
         for kind in Registry()

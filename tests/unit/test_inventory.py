@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from cvji.cloudvision.payloads import delete_node, node_config, post_node
-from cvji.nodes.inventory import InterfaceType, Inventory, NodeReport, NodeState, fingerprint, read_node_state
+from cvji.nodes.inventory import Inventory, NodeReport, NodeState, fingerprint, read_node_state
+from cvji.settings import NodeInterfaceType
 
 PFS: list[dict[str, Any]] = [
     {
@@ -28,7 +29,7 @@ PFS: list[dict[str, Any]] = [
 
 
 def state(
-    interfaces: Any = None, chosen: InterfaceType = InterfaceType.ALL, node: str = "n1", uid: str = "u"
+    interfaces: Any = None, chosen: NodeInterfaceType = NodeInterfaceType.ALL, node: str = "n1", uid: str = "u"
 ) -> NodeState:
     raw = {
         "metadata": {"name": node, "namespace": "cloudvision", "uid": uid},
@@ -40,12 +41,12 @@ def state(
 @pytest.mark.parametrize(
     ("chosen", "names"),
     [
-        (InterfaceType.ALL, ["0000:3b:00.2", "eno1", "ens1f0", "ens1f0v1"]),
-        (InterfaceType.PF, ["eno1", "ens1f0"]),
-        (InterfaceType.VF, ["0000:3b:00.2", "ens1f0v1"]),
+        (NodeInterfaceType.ALL, ["0000:3b:00.2", "eno1", "ens1f0", "ens1f0v1"]),
+        (NodeInterfaceType.PF, ["eno1", "ens1f0"]),
+        (NodeInterfaceType.VF, ["0000:3b:00.2", "ens1f0v1"]),
     ],
 )
-def test_which_nics_are_reported(chosen: InterfaceType, names: list[str]) -> None:
+def test_which_nics_are_reported(chosen: NodeInterfaceType, names: list[str]) -> None:
     assert [nic.name for nic in state(PFS, chosen).nics] == names
 
 
@@ -108,7 +109,7 @@ def test_a_node_whose_last_vf_is_gone_is_removed_where_vfs_are_what_is_reported(
 
     def advance(vfs: list[dict[str, Any]], interfaces: list[dict[str, Any]] | None = None) -> list[NodeReport]:
         found = [pf | {"Vfs": vfs}] if interfaces is None else interfaces
-        inventory.apply(state(found, InterfaceType.VF))
+        inventory.apply(state(found, NodeInterfaceType.VF))
         return inventory.advance()
 
     assert len(advance(pf["Vfs"])) == 1
@@ -149,7 +150,11 @@ BOND = {"name": "bond0", "mac": "02:00:00:00:01:00", "ips": ["10.0.0.9"], "membe
 
 
 def whole(
-    interfaces: Any, *bonds: Any, chosen: InterfaceType = InterfaceType.ALL, namespace: str = "cloudvision", **meta: Any
+    interfaces: Any,
+    *bonds: Any,
+    chosen: NodeInterfaceType = NodeInterfaceType.ALL,
+    namespace: str = "cloudvision",
+    **meta: Any,
 ) -> NodeState:
     metadata = {"name": "n1", "namespace": namespace, "uid": namespace, **meta}
     raw = {"metadata": metadata, "status": {"interfaces": interfaces, "bonds": bonds}}
@@ -159,13 +164,13 @@ def whole(
 @pytest.mark.parametrize(
     ("chosen", "names"),
     [
-        (InterfaceType.ALL, ["bond0", "eno1", "ens1f0", "ens1f1"]),
-        (InterfaceType.PF, ["bond0", "eno1", "ens1f0", "ens1f1"]),
-        (InterfaceType.VF, []),
+        (NodeInterfaceType.ALL, ["bond0", "eno1", "ens1f0", "ens1f1"]),
+        (NodeInterfaceType.PF, ["bond0", "eno1", "ens1f0", "ens1f1"]),
+        (NodeInterfaceType.VF, []),
     ],
 )
 def test_a_bonds_members_have_their_own_addresses_and_the_bond_has_an_entry(
-    chosen: InterfaceType, names: list[str]
+    chosen: NodeInterfaceType, names: list[str]
 ) -> None:
     found = whole(BONDED, BOND, chosen=chosen)
     assert [nic.name for nic in found.nics] == names
@@ -184,7 +189,7 @@ def test_a_bond_of_vfs_counts_where_vfs_are_what_is_reported() -> None:
     vf = {"name": "ens1v0", "mac": "02:00:00:00:01:20", "permanentMac": "02:00:00:00:01:20", "bond": "bond1"}
     bond = {"name": "bond1", "mac": "02:00:00:00:01:20", "members": ["ens1v0"]}
     pf = {"name": "ens1", "mac": "02:00:00:00:01:00", "Vfs": [vf]}
-    for chosen, names in ((InterfaceType.VF, ["bond1", "ens1v0"]), (InterfaceType.PF, ["ens1"])):
+    for chosen, names in ((NodeInterfaceType.VF, ["bond1", "ens1v0"]), (NodeInterfaceType.PF, ["ens1"])):
         assert [nic.name for nic in whole([pf], bond, chosen=chosen).nics] == names
 
 

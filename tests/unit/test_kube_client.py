@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cvji.kube import client
+from cvji.kube import client, credentials
 from cvji.kube.client import Api, ApiError
 from cvji.settings import SettingsError
 from tests.e2e.kit import write_kubeconfig
@@ -148,7 +148,7 @@ def test_what_went_wrong_below_http_is_said_plainly(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7), ("0", 0), ("9999", 300), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("-1", 0), ("²", 0), ("", 0)],
+    [("7", 7), ("0", 0), ("9999", 300), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("-1", 0), ("²", 0), ("", 0)],
 )
 def test_retry_after(server: Pieces, api: Api, header: str, seconds: float) -> None:
     server.status, server.headers = 429, {"Retry-After": header}
@@ -184,7 +184,7 @@ def exec_user(folder: Path, script: str) -> dict[str, Any]:
 def test_an_exec_plugin_that_hangs_at_the_start_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "CREDENTIALS_TIMEOUT", 0.2)
+    monkeypatch.setattr(credentials, "TIMEOUT", 0.2)
     user = exec_user(tmp_path, "exec sleep 5")
     with pytest.raises(SettingsError, match=r"no answer from the kubeconfig's exec plugin within 0\.2 s"):
         api_for("http://127.0.0.1:1", tmp_path, monkeypatch, user)
@@ -202,7 +202,7 @@ def test_an_exec_plugin_that_hangs_later_holds_up_nobody_for_long(
     )
     user = exec_user(tmp_path, f"[ -e {tmp_path}/again ] && exec sleep 5\ntouch {tmp_path}/again\necho '{first}'")
     api = api_for("http://127.0.0.1:1", tmp_path, monkeypatch, user)
-    monkeypatch.setattr(client, "CREDENTIALS_TIMEOUT", 0.2)
+    monkeypatch.setattr(credentials, "TIMEOUT", 0.2)
     for _ in range(2):
         with pytest.raises(ApiError, match="no answer from the kubeconfig's exec plugin"):
             api.get("/")

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from cvji.cloudvision.payloads import node_config, post_node
-from cvji.nodes.inventory import InterfaceType, Inventory, read_node_state
+from cvji.nodes.inventory import Inventory, read_node_state
+from cvji.settings import NodeInterfaceType
 from cvji.sysfs.links import Links
 from cvji.sysfs.memory import Memory, complete
 from cvji.sysfs.scan import scan
@@ -35,7 +36,7 @@ def published(host: Host) -> bytes:
 def held(host: Host) -> tuple[str, ...]:
     """What a pod on the host's network holds."""
     inventory = Inventory()
-    inventory.apply(read_node_state(InterfaceType.ALL, published(host)))
+    inventory.apply(read_node_state(NodeInterfaceType.ALL, published(host)))
     return inventory.fabric("gpu-01")
 
 
@@ -51,7 +52,7 @@ def test_what_cloudvision_gets_is_the_example_in_the_page(
     build: Callable[[Path], Host], example: Any, tmp_path: Path
 ) -> None:
     inventory = Inventory()
-    inventory.apply(read_node_state(InterfaceType.ALL, published(build(tmp_path / "sys"))))
+    inventory.apply(read_node_state(NodeInterfaceType.ALL, published(build(tmp_path / "sys"))))
     (report,) = inventory.advance()
     payload = json.loads(post_node(node_config(report, location="dc1")).body)
     assert (payload["key"], payload["location"], payload["hostname"]) == (

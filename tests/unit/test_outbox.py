@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvji.cloudvision.client import Answer, Verdict
-from cvji.cloudvision.outbox import CONNECTIONS, Delivery, LoadError, Outbox, Outgoing, Parcel
+from cvji.cloudvision.outbox import CONNECTIONS, Dispatcher, LoadError, Outbox, Outgoing, Parcel
 from cvji.cloudvision.payloads import Request
 from cvji.jobs.report import Key
 
@@ -253,7 +253,7 @@ def test_a_process_paused_between_its_decision_and_its_request_sends_nothing() -
         def token(self) -> str:
             return "t"
 
-    delivery = Delivery(Client(), load, permit=permit, connections=1)
+    delivery = Dispatcher(Client(), load, permit=permit, connections=1)
     delivery.put(("job", "a"), 1)
     assert asked.wait(10)
     while delivery._outbox._in_flight:
@@ -296,7 +296,7 @@ def test_a_client_that_breaks_costs_an_attempt_and_no_thread() -> None:
         def token(self) -> str:
             return "t"
 
-    delivery = Delivery(Client(), load, connections=1)
+    delivery = Dispatcher(Client(), load, connections=1)
     delivery.put(("job", "a"), 1)
     assert done.wait(20)
     delivery.close()
@@ -321,7 +321,7 @@ def test_a_report_that_cannot_be_loaded_is_tried_again() -> None:
         def token(self) -> str:
             return "t"
 
-    delivery = Delivery(Client(), load_later, connections=1)
+    delivery = Dispatcher(Client(), load_later, connections=1)
     delivery.put(("job", "a"), 1)
     assert done.wait(20)
     delivery.close()

@@ -13,7 +13,8 @@ from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.nics import read_claim
 from cvji.jobs.report import End, JobState
 from cvji.macs import unpack
-from cvji.nodes.inventory import InterfaceType, Nic, NodeState, read_node_state
+from cvji.nodes.inventory import Nic, NodeState, read_node_state
+from cvji.settings import NodeInterfaceType
 from tests.unit.world import COMPLETED, FAILED, World
 
 DATA = Path(__file__).parents[3] / "shared/data/objects"
@@ -121,7 +122,7 @@ def test_a_real_claims_status_gives_its_mac_and_its_pod() -> None:
     assert (unpack(claim.macs), claim.reserved_for, claim.problem) == (("86:d7:86:e6:f3:dd",), (("", "pod3"),), "")
 
 
-def node(name: str, chosen: InterfaceType) -> NodeState:
+def node(name: str, chosen: NodeInterfaceType) -> NodeState:
     return read_node_state(chosen, load(f"sriovnetworknodestate-{name}", {"name": "worker", "uid": "u"}))
 
 
@@ -133,10 +134,10 @@ def test_a_real_node_state_whose_vfs_are_in_part_in_pods() -> None:
         "ens5f0v4": "32:45:ab:d9:2c:87",
         "ens5f0v5": "1e:55:b3:77:fe:9f",
     }
-    for chosen, nics in ((InterfaceType.ALL, pfs | vfs), (InterfaceType.PF, pfs), (InterfaceType.VF, vfs)):
+    for chosen, nics in ((NodeInterfaceType.ALL, pfs | vfs), (NodeInterfaceType.PF, pfs), (NodeInterfaceType.VF, vfs)):
         assert set(node("i40e-vfs-in-pods", chosen).nics) == {Nic(name, mac, ()) for name, mac in nics.items()}
-    assert node("i40e-vfs-in-pods", InterfaceType.VF).fabric == tuple(sorted(pfs.values()))
+    assert node("i40e-vfs-in-pods", NodeInterfaceType.VF).fabric == tuple(sorted(pfs.values()))
 
 
 def test_a_real_node_state_without_a_single_mac_says_nothing() -> None:
-    assert node("mlx5-vfs", InterfaceType.ALL).nics == ()
+    assert node("mlx5-vfs", NodeInterfaceType.ALL).nics == ()

@@ -10,11 +10,11 @@ from cvji.jobs.pods import read_pod
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import JobState, RunReport
 from cvji.kube.events import Applied, Deleted, Listed, Resource
-from cvji.nodes.inventory import InterfaceType, NodeReport, read_node_state
+from cvji.nodes.inventory import NodeReport, read_node_state
 from cvji.reports.book import Acknowledge, Forget, Send, Write
-from cvji.reports.records import Listed as ListedRecord
-from cvji.reports.records import Record, Stored
+from cvji.reports.records import ListedRecord, Record, Stored
 from cvji.reports.reporter import Reporter
+from cvji.settings import NodeInterfaceType
 from tests.unit.world import T0, mac, owner, stamp
 
 NODES = Resource("cloudvision.arista.io", "v1", "NodeInterfaceState", "nodeinterfacestates")
@@ -47,7 +47,7 @@ def running_pod(job: str = "job", number: int = 1, **spec: Any) -> Applied:
 
 def node_state(number: int) -> Applied:
     raw = {"metadata": {"name": "n1", "uid": "u"}, "status": {"interfaces": [{"name": "e0", "mac": mac(number)}]}}
-    return Applied(read_node_state(InterfaceType.ALL, json.dumps(raw).encode()))
+    return Applied(read_node_state(NodeInterfaceType.ALL, json.dumps(raw).encode()))
 
 
 class Process:

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from cvji.jobs import runs
-from cvji.jobs.nics import Mode
 from cvji.jobs.pods import Stage
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import JobState
 from cvji.jobs.tracker import Tracker
 from cvji.kube.events import Unserved
+from cvji.settings import Mode
 from tests.unit.world import (
     BROKEN,
     CANCELLED,

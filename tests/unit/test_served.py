@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import served
 from cvji.kube.events import Resource
+from cvji.kube.served import served
 
 MPI, TRAIN = ("kubeflow.org", "MPIJob"), ("kubeflow.org", "PyTorchJob")
 VOLCANO, BATCH = ("batch.volcano.sh", "Job"), ("batch", "Job")

@@ -12,7 +12,7 @@ import pytest
 from cvji.jobs.report import JobState, Key, RunReport, of_macs
 from cvji.kube.client import Api, ApiError
 from cvji.nodes.inventory import Nic, NodeReport
-from cvji.reports.records import Delivery, Listed, Reason, Record, Unreadable, write_spec
+from cvji.reports.records import Delivery, ListedRecord, Reason, Record, Unreadable, write_spec
 from cvji.reports.store import PAGE, Store
 from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
 from cvji.reports.writequeue import CLOSED_WAIT
@@ -56,7 +56,7 @@ class Leader:
             if not self.news.wait_for(lambda: all(event in self.events for event in events), 30):
                 raise TimeoutError(f"waited for {events}, got {self.events}")
 
-    def take_over(self, term: int) -> list[Listed | Unreadable]:
+    def take_over(self, term: int) -> list[ListedRecord | Unreadable]:
         return list(self.store.take_over(term))
 
     def write(self, report: RunReport | NodeReport, revision: int = 1) -> Key:
@@ -156,7 +156,7 @@ def test_a_successor_reads_page_by_page_what_was_left(
     first.store.acknowledge(("job", "u7"), 1, OK)
     first.store.flush(10)
     second = Leader(first.store._api)
-    found = {item.record.key[1]: item for item in second.store.take_over(2) if isinstance(item, Listed)}
+    found = {item.record.key[1]: item for item in second.store.take_over(2) if isinstance(item, ListedRecord)}
     assert len(found) == PAGE + 20
     assert [name for name, item in found.items() if item.delivered] == ["u7"]
     assert found["u7"].record.revision == 0
@@ -173,9 +173,9 @@ def test_a_list_that_expires_half_read_is_begun_again(
         leader.store.write(Record(("job", f"u{number}"), 1, job_report(job=f"u{number}")))
     leader.store.flush(10)
     listing = Leader(api).store.take_over(2)
-    names = {item.record.key[1] for item in (next(listing), next(listing)) if isinstance(item, Listed)}
+    names = {item.record.key[1] for item in (next(listing), next(listing)) if isinstance(item, ListedRecord)}
     simulator.compact()
-    names |= {item.record.key[1] for item in listing if isinstance(item, Listed)}
+    names |= {item.record.key[1] for item in listing if isinstance(item, ListedRecord)}
     assert names == {f"u{number}" for number in range(5)}
 
 
@@ -377,7 +377,7 @@ def test_a_resync_finds_what_was_edited_and_deleted(simulator: KubernetesSimulat
         leader.write(job_report(job=name))
     simulator.patch(GROUP, "jobreports", PLACE, "edited", {"spec": {"run": 1, "kept": "0"}})
     simulator.delete(GROUP, "jobreports", PLACE, "deleted")
-    found = {item.record.key[1]: item for item in leader.store.relist() if isinstance(item, Listed)}
+    found = {item.record.key[1]: item for item in leader.store.relist() if isinstance(item, ListedRecord)}
     assert {name: item.changed for name, item in found.items()} == {"edited": True, "same": False}
     assert found["same"].record.revision == 1
     assert [event for event in leader.events if isinstance(event, Changed)] == [Changed(("job", "deleted"))]

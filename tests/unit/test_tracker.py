@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from cvji.jobs.nics import Mode
-from cvji.jobs.owners import OwnerPolicy
 from cvji.jobs.policy import Policy
 from cvji.jobs.tracker import Tracker
+from cvji.settings import Mode, OwnerPolicy
 from tests.unit.world import (
     CANCELLED,
     COMPLETE,

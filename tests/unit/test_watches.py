@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.discovery import Served, served
 from cvji.kube.events import ClusterEvent, Deleted, Discovered, Unserved
 from cvji.kube.reflector import Known
+from cvji.kube.served import Served, served
 from cvji.kube.watches import UNSERVED_AFTER, Wanted, Watches
 
 KIND = ("example.com", "Training")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvji.jobs.report import Key
-from cvji.reports.records import Delivery, Listed, Reason, Record, Status, Stored, first_status
+from cvji.reports.records import Delivery, ListedRecord, Reason, Record, Status, Stored, first_status
 from cvji.reports.tasks import (
     EDITED,
     Acknowledged,
@@ -16,10 +16,10 @@ from cvji.reports.tasks import (
     Event,
     Forgotten,
     Lost,
+    Outcome,
     Remove,
     Result,
     Task,
-    Verdict,
     WriteSpec,
     WriteStatus,
     Written,
@@ -52,7 +52,7 @@ def stored(version: int, generation: int = 1, term: int = 0) -> Stored:
 
 
 def done(version: int = 1, generation: int = 1) -> Result:
-    return Result(Verdict.DONE, stored(version, generation))
+    return Result(Outcome.DONE, stored(version, generation))
 
 
 @pytest.fixture
@@ -212,13 +212,13 @@ def test_an_object_is_removed_and_may_come_back(queue: WriteQueue) -> None:
     assert task.held
     assert task.held.version == "4"
     queue.put(record(revision=2), 0.0)
-    assert queue.settle(task, Result(Verdict.DONE), 0.0) == []
+    assert queue.settle(task, Result(Outcome.DONE), 0.0) == []
     task = take(queue)
     assert isinstance(task, WriteSpec)
     assert task.held is None
     queue.settle(task, done(), 0.0)
     queue.forget(A, 0.0)
-    assert queue.settle(take(queue), Result(Verdict.GONE), 0.0) == [Forgotten(A)]
+    assert queue.settle(take(queue), Result(Outcome.GONE), 0.0) == [Forgotten(A)]
     assert len(queue) == 0
 
 
@@ -230,12 +230,12 @@ def test_what_was_never_written_is_forgotten_without_a_request(queue: WriteQueue
 
 def test_a_create_that_was_not_answered_is_looked_for_before_it_is_forgotten(queue: WriteQueue) -> None:
     queue.put(record(), 0.0)
-    queue.settle(take(queue), Result(Verdict.BUSY), 0.0)
+    queue.settle(take(queue), Result(Outcome.BUSY), 0.0)
     assert queue.forget(A, 0.0) == []
     task = take(queue, 60.0)
     assert isinstance(task, Remove)
     assert task.held is None
-    queue.settle(task, Result(Verdict.THERE, stored(9)), 60.0)
+    queue.settle(task, Result(Outcome.THERE, stored(9)), 60.0)
     task = take(queue, 60.0)
     assert isinstance(task, Remove)
     assert task.held
@@ -248,7 +248,7 @@ def test_a_create_that_was_not_answered_is_looked_for_before_it_is_forgotten(que
 def test_an_object_that_somebody_has_edited_is_overwritten_at_once(queue: WriteQueue) -> None:
     write(queue)
     queue.put(record(revision=2), 0.0)
-    assert queue.settle(take(queue), Result(Verdict.THERE, stored(50, 7)), 0.0) == []
+    assert queue.settle(take(queue), Result(Outcome.THERE, stored(50, 7)), 0.0) == []
     task = take(queue)
     assert isinstance(task, WriteSpec)
     assert task.held
@@ -259,7 +259,7 @@ def test_conflicts_without_end_are_retried_ever_more_slowly(queue: WriteQueue) -
     queue.put(record(), 0.0)
     now, waits = 0.0, []
     for version in range(12):
-        queue.settle(take(queue, now), Result(Verdict.THERE, stored(version)), now)
+        queue.settle(take(queue, now), Result(Outcome.THERE, stored(version)), now)
         wake = queue.wake_at()
         assert wake is not None
         waits.append(wake - now)
@@ -272,13 +272,13 @@ def test_conflicts_without_end_are_retried_ever_more_slowly(queue: WriteQueue) -
 def test_an_object_deleted_by_hand_is_created_again(queue: WriteQueue) -> None:
     write(queue)
     queue.put(record(revision=2), 0.0)
-    queue.settle(take(queue), Result(Verdict.GONE), 0.0)
+    queue.settle(take(queue), Result(Outcome.GONE), 0.0)
     task = take(queue)
     assert isinstance(task, WriteSpec)
     assert task.held is None
 
 
-@pytest.mark.parametrize("result", [Result(Verdict.GONE), Result(Verdict.THERE, stored(50, generation=2))])
+@pytest.mark.parametrize("result", [Result(Outcome.GONE), Result(Outcome.THERE, stored(50, generation=2))])
 def test_a_status_without_its_spec_is_reported_as_changed_and_heals(queue: WriteQueue, result: Result) -> None:
     write(queue)
     queue.acknowledge(A, 1, OK, 0.0)
@@ -291,7 +291,7 @@ def test_a_status_without_its_spec_is_reported_as_changed_and_heals(queue: Write
 def test_a_status_is_written_again_where_only_the_metadata_has_changed(queue: WriteQueue) -> None:
     write(queue)
     queue.acknowledge(A, 1, OK, 0.0)
-    assert queue.settle(take(queue, 9.0), Result(Verdict.THERE, stored(50, generation=1)), 9.0) == []
+    assert queue.settle(take(queue, 9.0), Result(Outcome.THERE, stored(50, generation=1)), 9.0) == []
     task = take(queue, 9.0)
     assert isinstance(task, WriteStatus)
     assert task.held.version == "50"
@@ -300,7 +300,7 @@ def test_a_status_is_written_again_where_only_the_metadata_has_changed(queue: Wr
 def test_after_another_leader_nothing_more_is_written(queue: WriteQueue) -> None:
     queue.put(record(), 0.0)
     queue.put(record(B), 0.0)
-    assert queue.settle(take(queue), Result(Verdict.LOST, stored(5, term=8)), 0.0) == [Lost(A, 8)]
+    assert queue.settle(take(queue), Result(Outcome.LOST, stored(5, term=8)), 0.0) == [Lost(A, 8)]
     assert queue.take(1e9) is None
     assert queue.wake_at() is None
     assert queue.settled()
@@ -312,7 +312,7 @@ def test_after_another_leader_nothing_more_is_written(queue: WriteQueue) -> None
 def test_one_failing_object_holds_up_no_other(queue: WriteQueue) -> None:
     queue.put(record(), 0.0)
     queue.put(record(B), 0.0)
-    queue.settle(take(queue), Result(Verdict.FAILED), 0.0)
+    queue.settle(take(queue), Result(Outcome.FAILED), 0.0)
     assert take(queue).key == B
     assert queue.wake_at() == pytest.approx(BACKOFF_FIRST)
     assert take(queue, BACKOFF_FIRST).key == A
@@ -323,12 +323,12 @@ def test_while_the_api_server_is_away_one_attempt_at_a_time_asks_ever_more_slowl
         queue.put(record(key), 0.0)
     tasks = [take(queue) for _ in range(3)]
     for task in tasks:
-        queue.settle(task, Result(Verdict.BUSY), 0.0)
+        queue.settle(task, Result(Outcome.BUSY), 0.0)
     wake = queue.wake_at()
     assert wake == pytest.approx(BACKOFF_FIRST)
     task = take(queue, 1.0)
     assert queue.take(1.0) is None
-    queue.settle(task, Result(Verdict.BUSY), 1.0)
+    queue.settle(task, Result(Outcome.BUSY), 1.0)
     assert queue.wake_at() == pytest.approx(1.0 + 2 * BACKOFF_FIRST)
     queue.settle(take(queue, 2.0), done(), 2.0)
     assert queue.take(2.0)
@@ -337,13 +337,13 @@ def test_while_the_api_server_is_away_one_attempt_at_a_time_asks_ever_more_slowl
 
 def test_retry_after_is_kept_to(queue: WriteQueue) -> None:
     queue.put(record(), 0.0)
-    queue.settle(take(queue), Result(Verdict.BUSY, retry_after=17.0), 0.0)
+    queue.settle(take(queue), Result(Outcome.BUSY, retry_after=17.0), 0.0)
     assert queue.wake_at() == 17.0
 
 
 def test_a_newer_record_does_not_wait_for_the_older_ones_retry(queue: WriteQueue) -> None:
     queue.put(record(), 0.0)
-    queue.settle(take(queue), Result(Verdict.REFUSED), 0.0)
+    queue.settle(take(queue), Result(Outcome.REFUSED), 0.0)
     queue.put(record(revision=2), 1.0)
     task = take(queue, 1.0)
     assert isinstance(task, WriteSpec)
@@ -353,14 +353,14 @@ def test_a_newer_record_does_not_wait_for_the_older_ones_retry(queue: WriteQueue
 def test_without_crd_or_permission_nothing_waits_and_it_is_asked_now_and_then(queue: WriteQueue) -> None:
     queue.put(record(), 0.0)
     queue.put(record(B), 0.0)
-    events = queue.settle(take(queue), Result(Verdict.CLOSED), 0.0)
+    events = queue.settle(take(queue), Result(Outcome.CLOSED), 0.0)
     assert events == [Written(A, 1, remembered=False), Written(B, 1, remembered=False)]
     assert queue.put(record(revision=2), 1.0) == [Written(A, 2, remembered=False)]
     assert queue.wake_at() == CLOSED_WAIT
     assert queue.settled()
     task = take(queue, CLOSED_WAIT)
     assert queue.take(CLOSED_WAIT) is None
-    assert queue.settle(task, Result(Verdict.CLOSED), CLOSED_WAIT) == []
+    assert queue.settle(task, Result(Outcome.CLOSED), CLOSED_WAIT) == []
     write(queue, NODE)  # the other kind goes on
     now = 2 * CLOSED_WAIT
     assert queue.settle(take(queue, now), done(), now)[0].__class__ is Written
@@ -370,14 +370,14 @@ def test_without_crd_or_permission_nothing_waits_and_it_is_asked_now_and_then(qu
 def test_a_status_that_is_forbidden_holds_up_no_spec(queue: WriteQueue) -> None:
     write(queue)
     queue.acknowledge(A, 1, OK, 0.0)
-    assert queue.settle(take(queue, 9.0), Result(Verdict.CLOSED), 9.0) == []
+    assert queue.settle(take(queue, 9.0), Result(Outcome.CLOSED), 9.0) == []
     write(queue, B)
     assert queue.wake_at() == 9.0 + CLOSED_WAIT
 
 
 def test_what_is_too_large_is_reported_all_the_same_and_not_tried_again(queue: WriteQueue) -> None:
     queue.put(record(), 0.0)
-    assert queue.settle(take(queue), Result(Verdict.TOO_LARGE), 0.0) == [Written(A, 1, remembered=False)]
+    assert queue.settle(take(queue), Result(Outcome.TOO_LARGE), 0.0) == [Written(A, 1, remembered=False)]
     assert len(queue) == 0
     assert queue.acknowledge(A, 1, OK, 0.0) == []
     write(queue, revision=2)
@@ -385,9 +385,9 @@ def test_what_is_too_large_is_reported_all_the_same_and_not_tried_again(queue: W
 
 def test_what_the_schema_refuses_is_reported_all_the_same_and_tried_ever_more_rarely(queue: WriteQueue) -> None:
     queue.put(record(), 0.0)
-    assert queue.settle(take(queue), Result(Verdict.REFUSED), 0.0) == [Written(A, 1, remembered=False)]
+    assert queue.settle(take(queue), Result(Outcome.REFUSED), 0.0) == [Written(A, 1, remembered=False)]
     assert queue.wake_at() == REFUSED_FIRST
-    assert queue.settle(take(queue, REFUSED_FIRST), Result(Verdict.REFUSED), REFUSED_FIRST) == []
+    assert queue.settle(take(queue, REFUSED_FIRST), Result(Outcome.REFUSED), REFUSED_FIRST) == []
     assert queue.wake_at() == 3 * REFUSED_FIRST
 
 
@@ -406,9 +406,9 @@ def test_at_the_end_statuses_go_at_once(queue: WriteQueue) -> None:
 # --- lists ------------------------------------------------------------------------------------------------------
 
 
-def listed(version: int, generation: int = 1, *, key: Key = A, delivered: bool = False) -> Listed:
+def listed(version: int, generation: int = 1, *, key: Key = A, delivered: bool = False) -> ListedRecord:
     status = first_status(OK) if delivered else None
-    return Listed(Record(key, 0, REPORT), stored(version, generation), delivered, status, "lab")
+    return ListedRecord(Record(key, 0, REPORT), stored(version, generation), delivered, status, "lab")
 
 
 def test_what_was_listed_is_acknowledged_and_replaced_as_it_stands(queue: WriteQueue) -> None:
@@ -473,7 +473,7 @@ def test_a_list_does_not_contradict_what_was_written_since_it_began(queue: Write
     queue.begin_listing()
     write(queue, A, version=10)
     queue.forget(B, 0.0)
-    queue.settle(take(queue), Result(Verdict.DONE), 0.0)
+    queue.settle(take(queue), Result(Outcome.DONE), 0.0)
     assert queue.found(listed(3)) is None
     assert queue.found(listed(3, key=B)) is None
     assert queue.end_listing(["job", "node"], {A, B}) == []
@@ -505,24 +505,24 @@ class Cluster:
     def answer(self, task: Task) -> Result:
         trouble = self.chance.random()
         if trouble < 0.1:
-            return Result(self.chance.choice([Verdict.BUSY, Verdict.FAILED, Verdict.CLOSED, Verdict.REFUSED]))
+            return Result(self.chance.choice([Outcome.BUSY, Outcome.FAILED, Outcome.CLOSED, Outcome.REFUSED]))
         result = self.apply(task)
-        return Result(Verdict.BUSY) if trouble < 0.2 else result
+        return Result(Outcome.BUSY) if trouble < 0.2 else result
 
     def apply(self, task: Task) -> Result:
         found = self.objects.get(task.key)
-        there = Result(Verdict.THERE, stored(found[0], found[1])) if found else Result(Verdict.GONE)
+        there = Result(Outcome.THERE, stored(found[0], found[1])) if found else Result(Outcome.GONE)
         if task.held is None:
             if found or isinstance(task, Remove):
                 if found and isinstance(task, WriteSpec) and found[2] == task.record.revision:
-                    return Result(Verdict.DONE, stored(found[0], found[1]))
+                    return Result(Outcome.DONE, stored(found[0], found[1]))
                 return there
         elif found is None or task.held.version != str(found[0]):
             return there
         self.version += 1
         if isinstance(task, Remove):
             self.objects.pop(task.key, None)
-            return Result(Verdict.DONE)
+            return Result(Outcome.DONE)
         if isinstance(task, WriteSpec):
             generation = found[1] + 1 if found else 1
             self.objects[task.key] = (self.version, generation, task.record.revision, found[3] if found else 0)
@@ -532,7 +532,7 @@ class Cluster:
             assert task.held.generation == generation
             assert task.held.revision == found[2], "a status about another spec"
             self.objects[task.key] = (self.version, generation, found[2], found[2])
-        return Result(Verdict.DONE, stored(self.version, generation))
+        return Result(Outcome.DONE, stored(self.version, generation))
 
 
 @settings(max_examples=300, deadline=None)

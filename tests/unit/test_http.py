@@ -1,8 +1,8 @@
-"""Which proxy a request goes through."""
+"""Which proxy a request goes through, and when a server wants to be asked again."""
 
 import pytest
 
-from cvji.proxies import Proxy, bypassed, proxy, proxy_for
+from cvji.http import Proxy, bypassed, proxy, proxy_for, retry_after
 from cvji.settings import SettingsError
 
 
@@ -59,3 +59,23 @@ def test_what_is_no_proxy_is_said_without_its_credentials(text: str) -> None:
     with pytest.raises(SettingsError, match="HTTPS_PROXY cannot be used: it") as told:
         proxy(text, "HTTPS_PROXY")
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 0),
+        ("", 0),
+        (" 7 ", 7),
+        ("9" * 400, 300),
+        ("-1", 0),
+        ("\u00b2", 0),
+        ("soon", 0),
+        ("Thu, 01 Jan 1970 00:01:45 GMT", 5),
+        ("Thu, 01 Jan 1970 00:01:45 -0000", 5),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Thu, 01 Jan 2970 00:00:00 GMT", 300),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_bounded(header: str | None, seconds: float) -> None:
+    assert retry_after(header, 100.0, 300.0) == seconds

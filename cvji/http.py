@@ -1,0 +1,177 @@
+"""HTTP, once for both servers: pools of connections, proxies, transport errors in words, Retry-After.
+
+Knows nothing of CloudVision or Kubernetes, and sends nothing by itself. Proxies are read from HTTPS_PROXY, HTTP_PROXY
+and NO_PROXY as Go programs read them: Python's own reading knows no CIDR in NO_PROXY, which is how clusters write their
+service and pod networks.
+"""
+
+import ipaddress
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+import urllib3
+
+from cvji.settings import SettingsError
+
+CONNECT_TIMEOUT = 10.0
+ERROR_LIMIT = 500  # characters that are kept of an error's text
+ERRORS = (urllib3.exceptions.HTTPError, OSError)  # what a request or the reading of its answer may raise
+PORTS = {"http": 80, "https": 443}
+
+
+class _Deadline(threading.local):
+    """When, on the monotonic clock, this thread's request must be over."""
+
+    at = float("inf")
+
+
+_deadline = _Deadline()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Requests of this thread begin to send within `seconds` from now or raise TimeoutError.
+
+    urllib3's timeouts do not see that the process was stopped while it connected, and would send when it goes on.
+    """
+    _deadline.at = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _deadline.at = float("inf")
+
+
+class _Connection(urllib3.connection.HTTPSConnection):
+    def send(self, data: Any) -> None:
+        """Send bytes, as http.client does. Raises TimeoutError."""
+        if time.monotonic() >= _deadline.at:
+            raise TimeoutError("not sent in time")
+        super().send(data)
+
+
+class _Pool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
+def pool(through: "Proxy | None", **options: Any) -> urllib3.PoolManager:
+    """Kept-alive connections, through a proxy if one is given. Never retries; `options` are urllib3's."""
+    options |= {"num_pools": 4, "retries": False}
+    manager: urllib3.PoolManager
+    if through is None:
+        manager = urllib3.PoolManager(**options)
+    else:
+        headers = urllib3.make_headers(proxy_basic_auth=through.auth) if through.auth else None
+        manager = urllib3.ProxyManager(through.url, proxy_headers=headers, **options)
+    manager.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _Pool}
+    return manager
+
+
+# How urllib3 names the connection before it says what went wrong: the server is named already where this is shown.
+_CONNECTION = re.compile(r"\w*Connection\(host='[^']*', port=\d+\): ")
+
+
+def transport_error(err: Exception) -> str:
+    """What went wrong below HTTP, in words."""
+    text = _CONNECTION.sub("", str(getattr(err, "reason", None) or err))
+    return text[:ERROR_LIMIT] or type(err).__name__
+
+
+def date(header: str | None) -> float | None:
+    """A Date header (RFC 9110 6.6.1) in seconds since the epoch; None if it is none."""
+    try:
+        return parsedate_to_datetime(header).timestamp() if header else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def retry_after(header: str | None, now: float, most: float) -> float:
+    """Seconds to wait by RFC 9110 10.2.3, a number of seconds or a date, up to `most`; 0 where there is none.
+
+    `now` is in seconds since the epoch.
+    """
+    text = (header or "").strip()
+    try:
+        if text.isdigit():
+            seconds = float(text[:9])
+        else:
+            at = parsedate_to_datetime(text)
+            seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), most)
+
+
+class Proxy(msgspec.Struct, frozen=True):
+    """A proxy's URL without credentials, and its credentials, `user:password` or empty. Never shown."""
+
+    url: str
+    auth: str
+
+    def __repr__(self) -> str:
+        return f"Proxy({self.url!r})"
+
+
+def proxy_for(url: str, environment: Mapping[str, str]) -> Proxy | None:
+    """The proxy for a URL by the environment, lower case first. Raises SettingsError."""
+    parts = urlsplit(url)
+    name = f"{parts.scheme}_proxy"
+    found = environment.get(name) or environment.get(name.upper())
+    if not found or bypassed(
+        parts.hostname or "",
+        parts.port or PORTS.get(parts.scheme, 0),
+        environment.get("no_proxy") or environment.get("NO_PROXY") or "",
+    ):
+        return None
+    return proxy(found, name.upper())
+
+
+def proxy(text: str, source: str) -> Proxy:
+    """A proxy as it is written. Raises SettingsError, naming its source and not its credentials."""
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        fits = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        known = "it must be the URL of an HTTP proxy, such as http://proxy.example.com:3128"
+        raise SettingsError(f"{source} cannot be used: {known}")
+    auth, _, place = parts.netloc.rpartition("@")
+    auth = unquote(auth)
+    if any(ord(char) > 255 for char in auth):  # as HTTP's Basic scheme is written
+        raise SettingsError(f"{source} cannot be used: its credentials are not Latin-1")
+    return Proxy(f"{parts.scheme}://{place}", auth)
+
+
+def bypassed(host: str, port: int, no_proxy: str) -> bool:
+    """Whether NO_PROXY names the host: `*`, an address, a CIDR, a domain and what is below it; perhaps a port."""
+    host = host.lower().rstrip(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    for entry in (part.strip().lower() for part in no_proxy.split(",")):
+        if entry == "*":
+            return True
+        name, colon, wanted = entry.rpartition(":")
+        if colon and wanted.isdecimal() and ("]" in name or ":" not in name):
+            if int(wanted) != port:
+                continue
+            entry = name
+        entry = entry.strip("[]")
+        if address is not None:
+            try:
+                if address in ipaddress.ip_network(entry, strict=False):
+                    return True
+            except ValueError:
+                continue
+        elif entry and (host == entry.lstrip(".") or host.endswith("." + entry.lstrip("*").lstrip("."))):
+            return True
+    return False
