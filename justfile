@@ -29,7 +29,7 @@ test-torture *ARGS:
 bench *ARGS:
     @{{run}} python -m tests.bench {{ARGS}}
 
-# format, lint, types, floors
+# format, lint, types, layers
 lint:
     {{run}} ruff format --check -q .
     {{run}} ruff check -q .
@@ -46,7 +46,7 @@ fmt:
 deploy *SETTINGS:
     @manifests/deploy.sh deploy "$@"
 
-# remove all of it; crd=true: the NodeInterfaceState CRD too
+# remove all of it; crd=true: the CRDs NodeInterfaceState, JobReport and NodeReport too
 [no-exit-message, positional-arguments]
 delete *SETTINGS:
     @manifests/deploy.sh delete "$@"

@@ -156,6 +156,14 @@ def informer(
         str,
         _option("--resync-interval", env="RESYNC_INTERVAL", help="Say everything once more in each; 0: never."),
     ] = "6h",
+    report_history: Annotated[
+        str,
+        _option(
+            "--report-history",
+            env="REPORT_HISTORY",
+            help="How long the records of ended jobs that are deleted are kept; 0: not at all.",
+        ),
+    ] = "24h",
     health_address: Health = "",
     context: Context = "",
     log_level: Level = "info",
@@ -191,6 +199,7 @@ def informer(
         state_namespace=_namespace(state_namespace, "STATE_NAMESPACE"),
         leader_elect=leader_elect,
         resync=_duration(resync_interval, "RESYNC_INTERVAL"),
+        report_history=_duration(report_history, "REPORT_HISTORY"),
         health_address=health_address,
         context=context,
         rediscover=_duration(kind_retry, "KIND_RETRY"),

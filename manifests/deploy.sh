@@ -15,13 +15,14 @@ job=app=cv-job-informer,app.kubernetes.io/component=informer
 node=app=cv-job-informer,app.kubernetes.io/component=interface-discovery
 states=nodeinterfacestates.cloudvision.arista.io
 reports="jobreports.cloudvision.arista.io nodereports.cloudvision.arista.io"
+first=cvji.arista.io/apply=first              # label: the namespace and the CRDs
 created=cvji.arista.io/namespace-created     # annotation: the namespace is ours to delete
 namespaced=pods,deployments.apps,daemonsets.apps,poddisruptionbudgets.policy,serviceaccounts,configmaps,secrets
 namespaced+=,roles.rbac.authorization.k8s.io,rolebindings.rbac.authorization.k8s.io,leases.coordination.k8s.io
 clusterwide=clusterroles.rbac.authorization.k8s.io,clusterrolebindings.rbac.authorization.k8s.io
 
 informer_settings=(LOCATION NAMESPACE JOBCONFIG_MODE NODE_INTERFACE_TYPE JOB_OWNER JOB_KINDS STABILITY_DELAY
-    START_MAX_WAIT KIND_RETRY RESYNC_INTERVAL API_INSECURE_SKIP_VERIFY LOG_LEVEL LOG_FORMAT)
+    START_MAX_WAIT KIND_RETRY RESYNC_INTERVAL REPORT_HISTORY API_INSECURE_SKIP_VERIFY LOG_LEVEL LOG_FORMAT)
 discovery_settings=(DISCOVERY_INTERVAL LOG_LEVEL LOG_FORMAT)
 other_settings=(API_SERVER API_TOKEN_FILE API_CA_FILE NODECONFIG_MODE UNPRIVILEGED_DISCOVERY REGISTRY IMAGE_TAG PUSH
     SKIP_BUILD ENGINE IMAGE_PULL_SECRET ROLLOUT_TIMEOUT KUBE_CONTEXT COMPONENT TAIL FOLLOW DELETE_CRD)
@@ -126,9 +127,10 @@ check_settings() {
     fi
     matches NAMESPACE " *$label *(, *$label *)*,?" "names of namespaces to watch, such as team-a,team-b"
     matches JOB_KINDS ' *[a-z0-9.-]+/[A-Za-z][A-Za-z0-9]* *(, *[a-z0-9.-]+/[A-Za-z][A-Za-z0-9]* *)*' "GROUP/KIND,..."
-    for name in STABILITY_DELAY START_MAX_WAIT KIND_RETRY RESYNC_INTERVAL DISCOVERY_INTERVAL ROLLOUT_TIMEOUT; do
+    for name in STABILITY_DELAY KIND_RETRY RESYNC_INTERVAL REPORT_HISTORY DISCOVERY_INTERVAL ROLLOUT_TIMEOUT; do
         matches "$name" "$period" "a duration, such as 30s or 5m"
     done
+    matches START_MAX_WAIT "$period|[Nn][Ee][Vv][Ee][Rr]" "a duration, such as 30s or 5m, or never"
     if [[ $DISCOVERY_INTERVAL =~ ^0*(\.[0-9]+)?s?$ || $DISCOVERY_INTERVAL =~ ^[0-9]{1,3}ms$ ]] && [[ -n $DISCOVERY_INTERVAL ]]; then
         wrong "DISCOVERY_INTERVAL is '$DISCOVERY_INTERVAL': it must be at least 1s"
     fi
@@ -335,7 +337,11 @@ deploy() {
     if [[ -z $SKIP_BUILD ]]; then build_image; fi
     if [[ -n $PUSH ]]; then push_image; render; fi
 
-    rendered | apply -l app.kubernetes.io/component=namespace
+    rendered | apply -l "$first"
+    # An informer that starts before its reports' CRDs are served works without records for a minute.
+    if ! everywhere wait crd -l "$ours,$first" --for=condition=Established --timeout=1m >/dev/null; then
+        fail "the cluster does not establish the CRDs: \`kubectl describe crd -l $first\` says why"
+    fi
     secret | apply
     rendered | apply
     wait_for deployment/cv-job-informer "$job"
@@ -430,7 +436,10 @@ delete() {
         everywhere delete "$clusterwide" -l "$ours" --ignore-not-found
         for crd in $states $reports; do
             if ! k get crd "$crd" >/dev/null 2>&1; then continue; fi
-            k delete "$crd" --all --ignore-not-found
+            # One request for all: one for each takes minutes where there are thousands of reports.
+            if ! k delete --raw "/apis/${crd#*.}/v1/namespaces/$place/${crd%%.*}" >/dev/null; then
+                k delete "$crd" --all --ignore-not-found
+            fi
             if [[ -n $DELETE_CRD ]]; then everywhere delete crd "$crd"; fi
         done
     } | quietly
@@ -538,8 +547,8 @@ Variables of `just deploy`, in the environment or as NAME=VALUE behind it (API_T
   LOG_LEVEL, LOG_FORMAT    debug, info (default), warning, error; text (default), json
   API_CA_FILE              CA certificates to verify CloudVision by, instead of the system's
   API_INSECURE_SKIP_VERIFY true: do not verify CloudVision's certificate
-  JOB_OWNER, JOB_KINDS, STABILITY_DELAY, START_MAX_WAIT, KIND_RETRY, RESYNC_INTERVAL, DISCOVERY_INTERVAL
-                           as in `cvji informer --help` and `cvji discover --help`
+  JOB_OWNER, JOB_KINDS, STABILITY_DELAY, START_MAX_WAIT, KIND_RETRY, RESYNC_INTERVAL, REPORT_HISTORY,
+  DISCOVERY_INTERVAL       as in `cvji informer --help` and `cvji discover --help`
   REGISTRY, IMAGE_TAG      the image is [REGISTRY/]cv-job-informer:IMAGE_TAG; the tag is cvji's version if empty
   SKIP_BUILD, PUSH         true: do not build the image first; push it to REGISTRY
   ENGINE                   docker, podman or buildah, to build and push with; the first that is there if empty

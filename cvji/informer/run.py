@@ -45,6 +45,7 @@ from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
 from cvji.kube.watches import REDISCOVER, Wanted, Watches
 from cvji.nodes.inventory import InterfaceType, NodeReport, read_node_state
 from cvji.output import say_or_end
+from cvji.reports.book import HISTORY_AGE
 from cvji.reports.records import Listed as ListedRecord
 from cvji.reports.records import RecordError, Unreadable
 from cvji.reports.reporter import Reporter
@@ -82,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True):
     state_namespace: str = ""  # "": no records; nothing is remembered over a restart
     leader_elect: bool = False
     resync: float = 0.0
+    report_history: float = HISTORY_AGE
     health_address: str = ""
 
     def __repr__(self) -> str:
@@ -152,6 +154,7 @@ class Informer:
             durable=self._store is not None,
             node_kind=node_kind,
             resync=settings.resync,
+            history=settings.report_history,
             problem=self._problem,
         )
         self.deliver: Deliverer

@@ -16,7 +16,7 @@ from cvji.reports.records import Delivery, Listed, Reason, Record
 # A report that was not delivered after this long waits for CloudVision to come back: its record says so, and where
 # nothing else needs it in memory, the record alone keeps it.
 WAITING = 10.0
-# Records of what is over are kept for operators to look back: this long, and at most this many.
+# Records of what is over are kept for operators to look back: this many seconds, and at most this many records.
 HISTORY_AGE = 24 * 3600.0
 HISTORY_SIZE = 1000
 
@@ -85,8 +85,11 @@ class _Entry(msgspec.Struct):
 class Book:
     """One entry a key: a run or a node."""
 
-    def __init__(self, location: str, *, durable: bool, resync: float = 0.0) -> None:
-        """`durable`: there are records in the cluster. `resync`: seconds, 0 for never."""
+    def __init__(self, location: str, *, durable: bool, resync: float = 0.0, history: float = HISTORY_AGE) -> None:
+        """`durable`: there are records in the cluster. `resync`: seconds, 0 for never.
+
+        `history`: for how many seconds the records of what is over are kept; 0: deleted at once.
+        """
         self._location = location
         self._durable = durable
         self._entries: dict[Key, _Entry] = {}
@@ -96,6 +99,7 @@ class Book:
         self._unsettled: set[Key] = set()  # of which CloudVision does not hold yet what it is to hold
         self._nodes = 0
         self._trouble = Delivery(Reason.PENDING, 0)  # the last failure of CloudVision as a whole
+        self._history_age = history
         self._resync = resync
         self._round: deque[Key] = deque()  # what is still to be repeated
         self._round_step = 0.0
@@ -264,7 +268,7 @@ class Book:
     def next_deadline(self) -> float | None:
         """When `advance` is due even if nothing happens; None if it is not."""
         due = [self._waiting[0][0] + WAITING] if self._waiting else []
-        due += [self._history[0][0] + HISTORY_AGE] if self._history else []
+        due += [self._history[0][0] + self._history_age] if self._history else []
         due += [self._repeat_at] if self._resync else []
         return min(due, default=None)
 
@@ -272,7 +276,8 @@ class Book:
         """Do what is due by now."""
         while self._waiting and self._waiting[0][0] <= now - WAITING:
             self._note_waiting(*self._waiting.popleft()[1:], now)
-        while self._history and (self._history[0][0] <= now - HISTORY_AGE or len(self._history) > HISTORY_SIZE):
+        kept_since = now - self._history_age
+        while self._history and (self._history[0][0] <= kept_since or len(self._history) > HISTORY_SIZE):
             self._forget(self._history.popleft()[1])
         if self._resync:
             self._repeat(now)

@@ -14,7 +14,7 @@ from cvji.jobs.tracker import Event, JobGone, Keep, Report, Tracker
 from cvji.kube.events import Applied, Deleted, Listed
 from cvji.macs import pack
 from cvji.nodes.inventory import Inventory, NodeReport, NodeState, fingerprint
-from cvji.reports.book import Book
+from cvji.reports.book import HISTORY_AGE, Book
 from cvji.reports.records import Listed as ListedRecord
 
 _STATES = {
@@ -35,13 +35,15 @@ class Reporter:
         durable: bool,
         node_kind: tuple[str, str] | None = None,
         resync: float = 0.0,
+        history: float = HISTORY_AGE,
         problem: Callable[[Problem], None] = lambda _: None,
     ) -> None:
         """`durable`: there are records in the cluster. `node_kind`: group and kind of node states.
 
-        `resync`: seconds, 0 for never. `problem` is called with what cannot be understood in an object.
+        `resync`: seconds, 0 for never. `history`: seconds, see Book. `problem` is called with what
+        cannot be understood in an object.
         """
-        self.book = Book(location, durable=durable, resync=resync)
+        self.book = Book(location, durable=durable, resync=resync, history=history)
         self._node_kind = node_kind
         self._tracker = Tracker(policy, problem)
         self._inventory = Inventory()

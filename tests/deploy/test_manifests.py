@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cvji.ledger import SHARDS
 
 from cvji import __version__
-from cvji.informer import DRAIN, NAME
+from cvji.informer.loop import DRAIN, FLUSH
+from cvji.informer.run import NAME
 from cvji.jobs.kinds import BUILT_IN
 from cvji.reports.records import GROUP, PLURALS
 from cvji.settings import NodeConfigMode
@@ -88,12 +88,9 @@ def test_the_cluster_role_of_the_informer_is_the_registry_and_what_jobs_hold(bas
     assert grants(one(base, "ClusterRole", "cv-job-informer")) == expected
 
 
-def test_the_informer_may_write_its_lease_its_reports_and_its_checkpoint_alone(base: list[Object]) -> None:
-    shards = [f"{NAME}-checkpoint-{shard}" for shard in range(SHARDS)]
-    lease, checkpoint = ("coordination.k8s.io", "leases"), ("", "configmaps")
-    expected = {(*lease, "create", ""), (*checkpoint, "create", "")}
-    expected |= {(*lease, verb, NAME) for verb in ("get", "update")}
-    expected |= {(*checkpoint, verb, shard) for verb in ("get", "update") for shard in shards}
+def test_the_informer_may_write_its_lease_and_its_reports_alone(base: list[Object]) -> None:
+    lease = ("coordination.k8s.io", "leases")
+    expected = {(*lease, "create", ""), *((*lease, verb, NAME) for verb in ("get", "update"))}
     for plural in PLURALS.values():
         expected |= {(GROUP, plural, verb, "") for verb in ("list", "get", "create", "update", "delete")}
         expected.add((GROUP, f"{plural}/status", "update", ""))
@@ -189,6 +186,13 @@ def test_the_image_has_the_program_s_version(base: list[Object]) -> None:
         assert spec["containers"][0]["image"] == f"cv-job-informer:{__version__}"
 
 
+def test_what_is_applied_first_is_the_namespace_and_every_crd(objects: list[Object]) -> None:
+    first = {item["kind"] for item in objects if item["metadata"]["labels"].get("cvji.arista.io/apply") == "first"}
+    later = {item["kind"] for item in objects if item["metadata"]["labels"].get("cvji.arista.io/apply") is None}
+    assert first == {"Namespace", "CustomResourceDefinition"}
+    assert not later & first
+
+
 # --- the pods -------------------------------------------------------------------------------------------------------------
 
 
@@ -243,7 +247,7 @@ def test_pods_have_probes_on_the_port_that_they_serve_and_limits(objects: list[O
 
 def test_the_informer_has_time_to_deliver_what_waits(base: list[Object]) -> None:
     spec = one(base, "Deployment", "cv-job-informer")["spec"]["template"]["spec"]
-    assert spec["terminationGracePeriodSeconds"] >= DRAIN + 15
+    assert spec["terminationGracePeriodSeconds"] >= DRAIN + FLUSH + 10  # then it releases the Lease
 
 
 def test_the_token_is_a_file_and_no_variable(base: list[Object]) -> None:

@@ -19,6 +19,7 @@ from tests.deploy.rendered import Object, names, one, render
 from tests.deploy.test_deploy import DISCOVERY, SECRET, everything, pods
 from tests.deploy.test_manifests import INFORMER, grants
 from tests.e2e.kit import QUICK, Cluster, Program, Stage, free_port, stamp, write_kubeconfig
+from tests.e2e.test_real_records import VERBS as REPORT_VERBS
 from tests.simulator.cloudvision import CloudVisionSimulator
 from tests.simulator.objects import ended, job, pod
 from tests.sysfs.trees import mlx5_host
@@ -132,7 +133,7 @@ def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
 ) -> None:
     simulator = stage.cloudvision
     cloudvision = {"API_SERVER": simulator.address, "API_TOKEN": simulator.token, "API_CA_FILE": str(simulator.ca_file)}
-    deployer.deploy(**cloudvision, LOCATION="lab", **QUICK)
+    deployer.deploy(**cloudvision, LOCATION="lab", REPORT_HISTORY="0", **QUICK)
     begun = audit_log.stat().st_size
     informers = [Container(scheduled_plane, stage, item) for item in pods(scheduled_plane, "informer")]
     discovery = pods(scheduled_plane, "interface-discovery")[0]
@@ -142,6 +143,15 @@ def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
 
     node = discovery["spec"]["nodeName"]
     simulator.wait_for(lambda: node in simulator.nodes, timeout=60)
+    state = {"interfaces": [{"name": "rail0", "mac": macs(99), "pciAddress": "0000:3b:00.0"}]}
+    meta = {
+        "name": "removed",
+        "namespace": PLACE,
+        "labels": {"app": "cv-job-informer", "app.kubernetes.io/name": "cvji"},
+    }
+    api = "cloudvision.arista.io/v1"
+    removed = stage.cluster.create({"apiVersion": api, "kind": "NodeInterfaceState", "metadata": meta}, state)
+    simulator.wait_for(lambda: "removed" in simulator.nodes, timeout=60)
     made = {}
     for number, kind in enumerate(BUILT_IN):
         name = f"job-{number}"
@@ -150,11 +160,19 @@ def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
     for number in range(len(BUILT_IN)):
         (entry,) = stage.wait_for_states(f"job-{number}", "RUNNING", timeout=60)
         assert entry["interfaces"]["values"] == [macs(number)]
+    for report in (f"jobreports/{made['job-0']['metadata']['uid']}", "nodereports/removed"):
+        edit_by_hand(scheduled_plane, report)  # the next write conflicts with it
     for number, kind in enumerate(BUILT_IN):
         status = ended(kind.group, kind.kind, "FAILED", stamp(-5), stamp())
         assert status
         stage.cluster.set_status(made[f"job-{number}"], status)
         stage.wait_for_states(f"job-{number}", "RUNNING", "FAILED", timeout=60)
+    stage.cluster.delete(made.pop("job-0"))
+    stage.cluster.delete(removed)
+    simulator.wait_for(lambda: "removed" not in simulator.nodes, timeout=60)
+    kept = {f"JobReport/{item['metadata']['uid']}" for item in made.values()} | {f"NodeReport/{node}"}
+    wait_for("the records of what is gone to go", lambda: names(reports(scheduled_plane)) == kept)
+    wait_for("the others to be delivered", lambda: all(map(is_delivered, reports(scheduled_plane))))
 
     for container in (*informers, discoverer):
         assert container.program.stop(40) == 0
@@ -163,14 +181,33 @@ def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
     everything_used(scheduled_plane, audit_log, begun)
 
     written = names(everything(scheduled_plane)) - INFORMER - DISCOVERY
-    checkpoint = {name for name in written if name.startswith("ConfigMap/cv-job-informer-checkpoint-")}
-    assert checkpoint
-    assert written - checkpoint == {SECRET, "Lease/cv-job-informer", f"NodeInterfaceState/{node}"}
+    assert written - kept == {SECRET, "Lease/cv-job-informer", f"NodeInterfaceState/{node}"}
     done = deployer("delete", "crd=true")
     assert done.returncode == 0, done.stderr
     assert everything(scheduled_plane) == []
     assert scheduled_plane.request("GET", f"/api/v1/namespaces/{PLACE}").status == 404
     assert node in simulator.nodes  # no informer was left to see its state go
+
+
+def edit_by_hand(plane: ControlPlane, report: str) -> None:
+    path = f"/apis/cloudvision.arista.io/v1/namespaces/{PLACE}/{report}"
+    plane.call("PATCH", path, {"metadata": {"labels": {"edited": "by-hand"}}})
+
+
+def is_delivered(report: Object) -> bool:
+    status = report.get("status", {"observedGeneration": 0})
+    return bool(status["observedGeneration"] == report["metadata"]["generation"]) and [
+        (item["type"], item["status"]) for item in status["conditions"]
+    ] == [("Delivered", "True")]
+
+
+def reports(plane: ControlPlane) -> list[Object]:
+    base = f"/apis/cloudvision.arista.io/v1/namespaces/{PLACE}"
+    return [
+        {"kind": kind, **item}
+        for kind in ("JobReport", "NodeReport")
+        for item in plane.call("GET", f"{base}/{kind.lower()}s")["items"]
+    ]
 
 
 def everything_used(plane: ControlPlane, audit_log: Path, begun: int) -> None:
@@ -277,19 +314,20 @@ Lacking = Callable[..., Account]
 
 
 @pytest.fixture(scope="module")
-def own_crd(scheduled_plane: ControlPlane, objects: list[Object]) -> Iterator[Object]:
-    crd = one(objects, "CustomResourceDefinition", "nodeinterfacestates.cloudvision.arista.io")
-    scheduled_plane.install_crds([crd])
-    yield crd
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-    scheduled_plane.call("DELETE", path)
-    wait_for("the CRD to end", lambda: scheduled_plane.request("GET", path).status == 404)
+def own_crds(scheduled_plane: ControlPlane, objects: list[Object]) -> Iterator[list[Object]]:
+    crds = [item for item in objects if item["kind"] == "CustomResourceDefinition"]
+    scheduled_plane.install_crds(crds)
+    yield crds
+    paths = [f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}" for crd in crds]
+    for path in paths:
+        scheduled_plane.call("DELETE", path)
+    wait_for("the CRDs to end", lambda: all(scheduled_plane.request("GET", path).status == 404 for path in paths))
 
 
 @pytest.fixture
-def lacking(scheduled_plane: ControlPlane, objects: list[Object], own_crd: Object) -> Iterator[Lacking]:
-    """Makes accounts, where the CRD is that their roles are about, and removes them."""
-    assert own_crd
+def lacking(scheduled_plane: ControlPlane, objects: list[Object], own_crds: list[Object]) -> Iterator[Lacking]:
+    """Makes accounts, where the CRDs are that their roles are about, and removes them."""
+    assert own_crds
     made = []
 
     def make(name: str, *lacks: tuple[str, str, str]) -> Account:
@@ -352,9 +390,6 @@ INFORMER_WRITES = [
     ("Role/cv-job-informer", "leases", "create"),
     ("Role/cv-job-informer", "leases", "get"),
     ("Role/cv-job-informer", "leases", "update"),
-    ("Role/cv-job-informer", "configmaps", "create"),
-    ("Role/cv-job-informer", "configmaps", "get"),
-    ("Role/cv-job-informer", "configmaps", "update"),
     ("Role/cv-job-informer-node-states", "nodeinterfacestates", "list"),
     ("Role/cv-job-informer-node-states", "nodeinterfacestates", "watch"),
 ]
@@ -368,7 +403,8 @@ DISCOVERY_VERBS = [
 
 
 def test_every_verb_of_every_role_is_taken_away_below(objects: list[Object]) -> None:
-    taken = {*INFORMER_WRITES, *DISCOVERY_VERBS}
+    reports = {("Role/cv-job-informer", *verb) for verb in REPORT_VERBS}  # in the test of the store
+    taken = {*INFORMER_WRITES, *DISCOVERY_VERBS, *reports}
     granted = {
         (name_of(role), resource, verb)
         for role in objects

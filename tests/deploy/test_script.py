@@ -52,6 +52,9 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         ("LOG_LEVEL", "loud"),
         ("JOB_KINDS", "Training"),
         ("STABILITY_DELAY", "soon"),
+        ("STABILITY_DELAY", "never"),
+        ("START_MAX_WAIT", "sometime"),
+        ("REPORT_HISTORY", "1d"),
         ("DISCOVERY_INTERVAL", "-1"),
         ("DISCOVERY_INTERVAL", "0"),
         ("DISCOVERY_INTERVAL", "500ms"),
@@ -93,7 +96,8 @@ def test_arguments_are_settings(argument: str, tmp_path: Path) -> None:
 
 def test_good_settings_reach_for_the_cluster(tmp_path: Path) -> None:
     needs("kubectl")
-    done = script(tmp_path, "deploy", "LOCATION=Büro 1", "JOBCONFIG_MODE=Node", "NAMESPACE=a, b", **GOOD)
+    more = ("START_MAX_WAIT=Never", "REPORT_HISTORY=168h")
+    done = script(tmp_path, "deploy", "LOCATION=Büro 1", "JOBCONFIG_MODE=Node", "NAMESPACE=a, b", *more, **GOOD)
     assert done.returncode == 1
     assert done.stderr.startswith("deploy: the cluster cannot be reached: ")
 

@@ -143,7 +143,7 @@ def test_every_command_says_what_it_is_for(workplace: Path, command: tuple[str, 
 def test_dry_run_sends_nothing_and_prints_each_report_as_a_line(
     simulated: Stage, kubernetes: KubernetesSimulator
 ) -> None:
-    # As in the pod's own environment: neither the Lease nor the checkpoint is touched.
+    # As in the pod's own environment: neither the Lease nor the records are touched.
     program = simulated.informer(
         "--dry-run", API_SERVER="", API_TOKEN="", LOG_FORMAT="json", STATE_NAMESPACE="cloudvision", LEADER_ELECT="true"
     )
@@ -158,13 +158,13 @@ def test_dry_run_sends_nothing_and_prints_each_report_as_a_line(
     assert second["body"]["state"] == "JOB_STATE_CANCELLED"
     assert program.stop() == 0
     assert simulated.cloudvision.requests == []
-    assert "configmaps" not in (asked := str(kubernetes.requests))
+    assert "jobreports" not in (asked := str(kubernetes.requests))
     assert "leases" not in asked
     assert all(json.loads(line)["message"] for line in program.log.splitlines())
 
 
 def test_an_idle_informer_is_small(simulated: Stage) -> None:
-    """With checkpoint, lease and metrics, in a small cluster."""
+    """With records, lease and metrics, in a small cluster."""
     program = simulated.informer(STATE_NAMESPACE="cloudvision", LEADER_ELECT="true", HEALTH_ADDRESS="127.0.0.1:0")
     for number in range(5):
         made = simulated.cluster.create(job("ray.io", "RayJob", f"j{number}"))

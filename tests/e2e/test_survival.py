@@ -32,6 +32,11 @@ def end(stage: Stage, made: Object, state: str = "COMPLETED") -> None:
     stage.cluster.set_status(made, ended(*TORCH, state, stamp(-30), stamp()) or {})
 
 
+def wait_for_state(stage: Stage, name: str, state: str) -> None:
+    """However often it is repeated."""
+    stage.cloudvision.wait_for(lambda: stage.cloudvision.states(name)[-1:] == [state])
+
+
 RECORDS = "/apis/cloudvision.arista.io/v1/namespaces/cloudvision"
 
 
@@ -44,8 +49,8 @@ def records(stage: Stage, plural: str = "jobreports") -> dict[str, Object]:
 def is_delivered(record: Object) -> bool:
     status = record.get("status", {})
     (condition,) = status.get("conditions") or [{"status": "False"}]
-    seen: bool = status.get("observedGeneration") == record["metadata"]["generation"] and condition["status"] == "True"
-    return seen
+    generation: int = record["metadata"]["generation"]
+    return bool(status.get("observedGeneration") == generation and condition["status"] == "True")
 
 
 def recorded(stage: Stage, program: Program) -> None:
@@ -246,7 +251,8 @@ def test_a_record_that_cannot_be_read_stops_nothing(stage: Stage) -> None:
 def test_records_deleted_or_edited_by_hand_are_written_again(stage: Stage) -> None:
     program = stage.informer(**STATE, RESYNC_INTERVAL="1s")
     made = [start(stage, name, number) for number, name in enumerate("ab")]
-    stage.cloudvision.wait_for(lambda: all(stage.cloudvision.states(name) for name in "ab"))
+    for name in "ab":
+        wait_for_state(stage, name, "RUNNING")
     recorded(stage, program)
     first, second = records(stage)
     stage.cluster.call("DELETE", f"{RECORDS}/jobreports/{first}")
@@ -260,7 +266,8 @@ def test_records_deleted_or_edited_by_hand_are_written_again(stage: Stage) -> No
     program.wait_for(healed)
     for one in made:
         end(stage, one)
-    stage.cloudvision.wait_for(lambda: all(stage.cloudvision.states(name)[-1] == "COMPLETED" for name in "ab"))
+    for name in "ab":
+        wait_for_state(stage, name, "COMPLETED")
 
 
 def test_what_a_record_cannot_hold_is_reported_all_the_same(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
@@ -283,7 +290,8 @@ def test_while_cloudvision_is_away_the_records_say_what_waits_and_why(stage: Sta
 
     def waits() -> bool:
         ((condition,),) = (record["status"]["conditions"] for record in records(stage).values())
-        return bool(condition["message"]) and (condition["status"], condition["reason"]) == ("False", "Unreachable")
+        found = (condition["status"], condition["reason"])
+        return found == ("False", "Unreachable") and condition["message"] != ""
 
     program.wait_for(waits, 40)
     stage.cluster.delete(made)

@@ -27,8 +27,8 @@ KEY = key_of(RUN)
 NODE = NodeReport("n1", (Nic("e0", "02:00:00:00:00:09", ()),))
 
 
-def book(*, durable: bool = True, resync: float = 0.0) -> Book:
-    return Book("lab", durable=durable, resync=resync)
+def book(*, durable: bool = True, resync: float = 0.0, history: float = HISTORY_AGE) -> Book:
+    return Book("lab", durable=durable, resync=resync, history=history)
 
 
 def delivered(one: Book, report: RunReport | NodeReport, now: float = 0) -> None:
@@ -148,6 +148,16 @@ def test_the_record_of_what_is_over_goes_after_a_day() -> None:
     one.advance(50 + HISTORY_AGE)
     assert one.take() == [Forget(KEY)]
     assert one.next_deadline() is None
+
+
+def test_the_record_of_what_is_over_goes_at_once_if_the_operator_wants_none() -> None:
+    one = book(history=0)
+    delivered(one, DONE, now=20)
+    one.take()
+    one.finish(DONE, 25)
+    assert one.next_deadline() == 25
+    one.advance(25)
+    assert one.take() == [Forget(KEY)]
 
 
 def test_no_more_than_a_thousand_records_of_what_is_over_are_kept() -> None:

@@ -1,7 +1,11 @@
 """Settings: what is accepted, and that a refusal says what would be right."""
 
+import math
+
 import pytest
 
+from cvji.cli import app
+from cvji.informer import run as informer
 from cvji.settings import SettingsError, duration, host_port, job_kinds, namespaces
 
 
@@ -39,3 +43,53 @@ def test_lists() -> None:
     for text in ("Job", "a.io/", "/Job", "a.io/Job/x"):
         with pytest.raises(SettingsError, match="GROUP/KIND"):
             job_kinds([text])
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[informer.Settings]:
+    """What `cvji informer` would run with: each time it is called, one more."""
+    found: list[informer.Settings] = []
+
+    def run(settings: informer.Settings) -> int:
+        found.append(settings)
+        return 0
+
+    monkeypatch.setattr(informer, "run", run)
+    return found
+
+
+def test_the_defaults_of_what_is_reported_when(given: list[informer.Settings]) -> None:
+    app(["informer", "--dry-run", "--location", "lab"], standalone_mode=False)
+    (found,) = given
+    assert (found.stability_delay, found.start_max_wait) == (5, 60)
+    assert (found.resync, found.report_history) == (6 * 3600, 24 * 3600)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("START_MAX_WAIT", "never", "start_max_wait", math.inf),
+        ("START_MAX_WAIT", " Never ", "start_max_wait", math.inf),
+        ("START_MAX_WAIT", "2m", "start_max_wait", 120),
+        ("REPORT_HISTORY", "0", "report_history", 0),
+        ("REPORT_HISTORY", "168h", "report_history", 7 * 24 * 3600),
+    ],
+)
+def test_durations_are_read_from_the_environment(
+    given: list[informer.Settings], monkeypatch: pytest.MonkeyPatch, name: str, text: str, field: str, value: float
+) -> None:
+    monkeypatch.setenv(name, text)
+    app(["informer", "--dry-run", "--location", "lab"], standalone_mode=False)
+    assert getattr(given[0], field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("REPORT_HISTORY", "never"), ("REPORT_HISTORY", "-1"), ("START_MAX_WAIT", "no")]
+)
+def test_a_wrong_duration_names_its_setting(
+    given: list[informer.Settings], monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv(name, text)
+    with pytest.raises(SettingsError, match=f"{name}: .*not a duration"):
+        app(["informer", "--dry-run", "--location", "lab"], standalone_mode=False)
+    assert given == []
