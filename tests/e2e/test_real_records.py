@@ -2,6 +2,7 @@
 
 import copy
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,7 @@ class RefusedApi(Api):
     """An Api that keeps what was refused."""
 
     refused = ""
+    news = threading.Condition()  # whom it concerns
 
     def get(self, path: str, query: Mapping[str, str | int] | None = None, *, timeout: float = 60.0) -> bytes:
         try:
@@ -326,11 +328,14 @@ class RefusedApi(Api):
 
     def note(self, err: ApiError) -> None:
         if err.code == 403:
-            self.refused = self.refused or str(err)
+            with self.news:
+                self.refused = self.refused or str(err)
+                self.news.notify_all()
 
 
 def course(leader: Leader, api: RefusedApi, edit: Callable[[Key], object]) -> None:
     """Everything that is done with a report of each kind, until something is refused."""
+    api.news = leader.news
     leader.take_over(1)
 
     def came(event: Event) -> bool:
