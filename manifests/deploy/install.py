@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from .cluster import OURS, PLACE, RELEASE, SELECTORS, Cluster, Failed, needs, run, say
-from .remove import CLUSTERWIDE, CREATED, NAMESPACED, STATES, check_permission, served
+from .remove import CREATED, NAMESPACED, STATES, check_permission, served
 from .settings import SECRET, Object, Settings, Wrong
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,10 +125,7 @@ class Installation:
 
     def check_objects(self) -> None:
         """The API server's own opinion, admission and privilege escalation included. Raises Failed."""
-        for check in (
-            lambda: self.cluster.apply(self.rendered(), "--dry-run=server", manager="helm"),
-            self.dry_upgrade,
-        ):
+        for check in (self.dry_apply, self.dry_upgrade):
             try:
                 check()
             except Failed as error:
@@ -136,6 +133,10 @@ class Installation:
                 lines = [line for line in str(error).splitlines() if f'namespaces "{PLACE}" not found' not in line]
                 if lines:
                     raise Failed(f"the cluster refuses: {lines[0].removeprefix('Error: ')}") from None
+
+    def dry_apply(self) -> None:
+        """Whether the API server takes the objects. Raises Failed."""
+        self.cluster.apply(self.rendered(), "--dry-run=server", manager="helm")
 
     def dry_upgrade(self) -> None:
         """Whether Helm may: objects of another release are refused. Raises Failed."""
@@ -147,9 +148,9 @@ class Installation:
         """Build and push as asked; the pushed image's digest, "" if none was. Raises Failed."""
         names = ("IMAGE_TAG", "REGISTRY", "ENGINE")
         settings = {**os.environ, **{name: self.settings.of[name] for name in names if self.settings.of[name]}}
-        if not self.settings.on["SKIP_BUILD"]:
-            if subprocess.run(["just", "image"], cwd=ROOT, env=settings, check=False).returncode != 0:
-                raise Failed("the image could not be built; nothing was changed in the cluster")
+        build = not self.settings.on["SKIP_BUILD"]
+        if build and subprocess.run(["just", "image"], cwd=ROOT, env=settings, check=False).returncode != 0:
+            raise Failed("the image could not be built; nothing was changed in the cluster")
         if not self.settings.on["PUSH"]:
             return ""
         os.environ.update(settings)

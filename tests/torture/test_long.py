@@ -116,7 +116,7 @@ def test_24_hours_of_churn_leave_no_trace(lease: bool) -> None:
     assert after < before * 1.05
 
 
-DEPLOYED: dict[str, Any] = {"MALLOC_ARENA_MAX": "1"}  # as in manifests/base/informer.yaml
+DEPLOYED: dict[str, Any] = {"MALLOC_ARENA_MAX": "1"}  # as in the chart
 
 
 class Fleet:
