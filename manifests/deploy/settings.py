@@ -119,6 +119,9 @@ class Settings:
             raise Wrong(f"not set: {' '.join(missing)}; `just help` says what each is")
         if not re.fullmatch(r"[!-~]*", self.token):
             raise Wrong(f"{given} holds characters that no token has, such as spaces")
+        for name in PROXIES:
+            if "@" in self.of[name]:
+                raise Wrong(f"{name} holds credentials: name a Secret with the key HTTPS_PROXY by proxy.secret=NAME")
         if self.on["PUSH"] and not self.of["REGISTRY"]:
             raise Wrong("PUSH needs REGISTRY, where to push to")
         if self.on["UNPRIVILEGED_DISCOVERY"] and self.of["NODECONFIG_MODE"] not in ("", "discovery"):

@@ -175,4 +175,5 @@ def test_a_wrong_value_of_the_chart_is_named(argument: str, named: str, tmp_path
 def test_a_proxy_s_password_is_refused(tmp_path: Path) -> None:
     done = script(tmp_path, "deploy", "HTTPS_PROXY=http://user:password@proxy", **GOOD)
     assert done.returncode == 2
-    assert done.stderr.startswith("deploy: HTTPS_PROXY ")
+    assert done.stderr.startswith("deploy: HTTPS_PROXY holds credentials")
+    assert "password" not in done.stderr
