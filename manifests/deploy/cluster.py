@@ -62,10 +62,12 @@ class Cluster:
             self._limit += "s"
         self.version = ""
 
-    def kubectl(self, *arguments: str, check: bool = True, stdin: str = "", show: bool = False) -> str:
-        """As run()."""
+    def kubectl(
+        self, *arguments: str, check: bool = True, stdin: str = "", show: bool = False, place: str = PLACE
+    ) -> str:
+        """As run(), in a namespace."""
         context = ["--context", self._context] if self._context else []
-        return run("kubectl", *context, "-n", PLACE, *arguments, check=check, stdin=stdin, show=show)
+        return run("kubectl", *context, "-n", place, *arguments, check=check, stdin=stdin, show=show)
 
     def helm(self, *arguments: str, check: bool = True, stdin: str = "") -> str:
         """As run()."""
@@ -94,9 +96,9 @@ class Cluster:
         return bool(self.kubectl("get", *arguments, "--ignore-not-found", "-o", "name", check=False).strip())
 
     def apply(self, objects: str, *more: str, manager: str = "cvji-deploy") -> None:
-        """Server-side apply of YAML or JSON."""
+        """Server-side apply of YAML or JSON, whose objects name their namespaces themselves."""
         how = ("--server-side", "--force-conflicts", f"--field-manager={manager}", "-f", "-")
-        self.kubectl("apply", *how, *more, stdin=objects)
+        self.kubectl("apply", *how, *more, stdin=objects, place="")
 
     def wait_for(self, workload: str, selector: str) -> None:
         """Until it is rolled out, for ROLLOUT_TIMEOUT. Explains, and raises Failed, if it is not."""

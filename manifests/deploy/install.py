@@ -175,7 +175,7 @@ class Installation:
         if self.settings.of["API_CA_FILE"]:
             data["api-ca"] = self.settings.authority()
         encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items() if value}
-        metadata = {"name": SECRET, "labels": labels("informer")}
+        metadata = {"name": SECRET, "namespace": PLACE, "labels": labels("informer")}
         return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": encoded}
 
     def leave_kustomize(self) -> None:

@@ -16,8 +16,8 @@ from cvji.jobs.kinds import BUILT_IN
 from tests.cluster.controlplane import ControlPlane, Response, wait_for
 from tests.deploy.conftest import PLACE, Deployer
 from tests.deploy.rendered import Object, names, one, render
-from tests.deploy.test_deploy import DISCOVERY, SECRET, everything, pods
-from tests.deploy.test_manifests import INFORMER, grants
+from tests.deploy.test_deploy import DISCOVERY, NAMESPACE, SECRET, everything, pods
+from tests.deploy.test_manifests import INFORMER, ONE_NAMESPACE, grants
 from tests.e2e.kit import QUICK, Cluster, Program, Stage, free_port, stamp, write_kubeconfig
 from tests.e2e.test_real_records import VERBS as REPORT_VERBS
 from tests.simulator.cloudvision import CloudVisionSimulator
@@ -86,8 +86,6 @@ class Container:
         self.port = free_port()
         resources = f"/api/v1/namespaces/{PLACE}"
         env: dict[str, str] = {}
-        for source in container["envFrom"]:
-            env |= plane.call("GET", f"{resources}/configmaps/{source['configMapRef']['name']}")["data"]
         secrets = f"{resources}/secrets/cv-job-informer-api-credentials"
         credentials = {key: base64.b64decode(value) for key, value in plane.call("GET", secrets)["data"].items()}
         fields = {"metadata.name": name, "metadata.namespace": PLACE, "spec.nodeName": spec["nodeName"]}
@@ -99,16 +97,17 @@ class Container:
             elif "secretKeyRef" in source:
                 assert secrets.endswith(source["secretKeyRef"]["name"])
                 value = credentials[source["secretKeyRef"]["key"]].decode()
-            env[variable["name"]] = value
+            env[variable["name"]] = value.replace("$$", "$")
         folder.mkdir()
         env["KUBECONFIG"] = write_credentials(plane, folder, pod_token(plane, deployed))
         env["HEALTH_ADDRESS"] = f"127.0.0.1:{self.port}"
         for mount in container["volumeMounts"]:
             here = folder / mount["name"]
-            if mount["name"] == "credentials":
+            (volume,) = (item for item in spec["volumes"] if item["name"] == mount["name"])
+            if "secret" in volume:
                 here.mkdir()
-                for key, content in credentials.items():
-                    (here / key).write_bytes(content)
+                for item in volume["secret"]["items"]:
+                    (here / item["path"]).write_bytes(credentials[item["key"]])
             elif mount["name"] == "sys":
                 env["NETLINK"] = "no"  # the tree below is not this kernel's
                 mlx5_host(here)
@@ -128,12 +127,14 @@ def macs(number: int) -> str:
     return f"02:00:00:00:03:{number:02x}"
 
 
+@pytest.mark.parametrize("watched", ["all-namespaces", "one-namespace"])
 def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
-    scheduled_plane: ControlPlane, deployer: Deployer, stage: Stage, team: str, audit_log: Path
+    watched: str, scheduled_plane: ControlPlane, deployer: Deployer, stage: Stage, team: str, audit_log: Path
 ) -> None:
     simulator = stage.cloudvision
     cloudvision = {"API_SERVER": simulator.address, "API_TOKEN": simulator.token, "API_CA_FILE": str(simulator.ca_file)}
-    deployer.deploy(**cloudvision, LOCATION="lab", REPORT_HISTORY="0", **QUICK)
+    namespace = team if watched == "one-namespace" else ""
+    deployer.deploy(**cloudvision, LOCATION="lab", REPORT_HISTORY="0", NAMESPACE=namespace, **QUICK)
     begun = audit_log.stat().st_size
     informers = [Container(scheduled_plane, stage, item) for item in pods(scheduled_plane, "informer")]
     discovery = pods(scheduled_plane, "interface-discovery")[0]
@@ -178,10 +179,10 @@ def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
         assert container.program.stop(40) == 0
         assert "HTTP 403" not in container.program.log
     assert simulator.rejected == []
-    everything_used(scheduled_plane, audit_log, begun)
+    everything_used(scheduled_plane, audit_log, begun, namespace)
 
-    written = names(everything(scheduled_plane)) - INFORMER - DISCOVERY
-    assert written - kept == {SECRET, "Lease/cv-job-informer", f"NodeInterfaceState/{node}"}
+    written = names(everything(scheduled_plane)) - INFORMER - DISCOVERY - ONE_NAMESPACE
+    assert written - kept == {SECRET, NAMESPACE, "Lease/cv-job-informer", f"NodeInterfaceState/{node}"}
     done = deployer("delete", "crd=true")
     assert done.returncode == 0, done.stderr
     assert everything(scheduled_plane) == []
@@ -210,15 +211,17 @@ def reports(plane: ControlPlane) -> list[Object]:
     ]
 
 
-def everything_used(plane: ControlPlane, audit_log: Path, begun: int) -> None:
+def everything_used(plane: ControlPlane, audit_log: Path, begun: int, namespace: str) -> None:
     """Every verb on every resource that is granted was asked for, and none was refused."""
     with audit_log.open() as log:
         log.seek(begun)
         entries = [json.loads(line) for line in log if line.endswith("\n")]
-    for account, cluster_roles, roles in (
-        ("cv-job-informer", ["cv-job-informer"], ["cv-job-informer", "cv-job-informer-node-states"]),
-        ("cv-interface-discovery", ["cv-interface-discovery"], ["cv-interface-discovery"]),
-    ):
+    base = "/apis/rbac.authorization.k8s.io/v1"
+    own_roles = f"{base}/namespaces/{PLACE}/roles"
+    jobs = f"namespaces/{namespace}/roles/cv-job-informer-jobs" if namespace else "clusterroles/cv-job-informer"
+    informer = [f"{base}/{jobs}", f"{own_roles}/cv-job-informer", f"{own_roles}/cv-job-informer-node-states"]
+    discovery = [f"{base}/clusterroles/cv-interface-discovery", f"{own_roles}/cv-interface-discovery"]
+    for account, paths in (("cv-job-informer", informer), ("cv-interface-discovery", discovery)):
         user = f"system:serviceaccount:{PLACE}:{account}"
         own = [entry for entry in entries if entry["user"]["username"] == user]
         refused = [entry for entry in own if entry["annotations"]["authorization.k8s.io/decision"] != "allow"]
@@ -232,9 +235,6 @@ def everything_used(plane: ControlPlane, audit_log: Path, begun: int) -> None:
             for entry in own
             if (item := entry.get("objectRef"))
         }
-        base = "/apis/rbac.authorization.k8s.io/v1"
-        paths = [f"{base}/clusterroles/{name}" for name in cluster_roles]
-        paths += [f"{base}/namespaces/{PLACE}/roles/{name}" for name in roles]
         granted = {grant[:3] for path in paths for grant in grants(plane.call("GET", path))}
         # An apply that makes the object is authorized as `create` too and written down as `patch`.
         granted -= {("cloudvision.arista.io", "nodeinterfacestates", "create")}
@@ -362,8 +362,8 @@ def name_of(role: Object) -> str:
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
-    return render(tmp_path_factory.mktemp("rendered"))
+def objects() -> list[Object]:
+    return render()
 
 
 def credentials_of(plane: ControlPlane, stage: Stage, account: Account) -> str:
@@ -372,18 +372,24 @@ def credentials_of(plane: ControlPlane, stage: Stage, account: Account) -> str:
     return write_credentials(plane, folder, plane.token_for(account.namespace, account.name))
 
 
+@pytest.mark.parametrize("watched", ["all-namespaces", "one-namespace"])
 @pytest.mark.parametrize("verb", ["list", "watch"])
 def test_without_a_verb_on_what_it_reads_the_informer_is_refused_each_resource(
-    verb: str, scheduled_plane: ControlPlane, stage: Stage, objects: list[Object], lacking: Lacking
+    verb: str, watched: str, scheduled_plane: ControlPlane, stage: Stage, own_crds: list[Object]
 ) -> None:
-    role = "ClusterRole/cv-job-informer"
+    one_namespace = watched == "one-namespace"
+    role = "Role/cv-job-informer-jobs" if one_namespace else "ClusterRole/cv-job-informer"
+    objects = render("one-namespace" if one_namespace else "")
     resources = {grant[:2] for grant in grants(one(objects, *role.split("/")))}
-    account = lacking("cv-job-informer", (role, "", verb))
+    assert own_crds
+    account = Account(scheduled_plane, objects, "cv-job-informer", {(role, "", verb)})
     env = {**SETTINGS, "KUBECONFIG": credentials_of(scheduled_plane, stage, account)}
+    env["NAMESPACE"] = account.namespace if one_namespace else ""
     program = Program("informer", "--dry-run", env=env, folder=stage.folder)
     stage.programs.append(program)
     for group, plural in sorted(resources):
         program.wait_for_log(f'cannot {verb} resource "{plural}" in API group "{group}"', timeout=60)
+    account.remove()
 
 
 INFORMER_WRITES = [
@@ -463,10 +469,10 @@ def test_without_a_verb_discovery_is_refused(
 
 @pytest.mark.parametrize("verb", ["", "list", "watch"], ids=["nothing", "list", "watch"])
 def test_with_the_sriov_operator_the_informer_needs_its_states(
-    verb: str, scheduled_plane: ControlPlane, stage: Stage, team: str, tmp_path: Path
+    verb: str, scheduled_plane: ControlPlane, stage: Stage, team: str
 ) -> None:
     lacks = ("ClusterRole/cv-job-informer-sriov", "sriovnetworknodestates", verb)
-    account = Account(scheduled_plane, render(tmp_path, "sriovoperator"), "cv-job-informer", {lacks})
+    account = Account(scheduled_plane, render("sriovoperator"), "cv-job-informer", {lacks})
     state = {"interfaces": [{"name": "rail0", "mac": macs(1), "pciAddress": "0000:3b:00.0"}]}
     api = "sriovnetwork.openshift.io/v1"
     body = {"apiVersion": api, "kind": "SriovNetworkNodeState", "metadata": {"name": "gpu-1", "namespace": team}}
