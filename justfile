@@ -83,9 +83,14 @@ describe *SETTINGS:
 build:
     build/image.sh dist
 
-# the image [REGISTRY/]cv-job-informer:IMAGE_TAG, by docker, podman or buildah
-image:
-    build/image.sh image
+# the image [REGISTRY/]cv-job-informer:IMAGE_TAG, by docker, podman or buildah; PLATFORMS=linux/amd64,linux/arm64
+[positional-arguments]
+image *SETTINGS:
+    env "$@" build/image.sh image
+
+# dist/release/ of VERSION: chart, YAML, executable, image, bill of materials, checksums; docs/releasing.md
+release VERSION:
+    {{run}} python -B build/release.py "{{VERSION}}"
 
 # the end-to-end tests and the roles with the executable of `just build`, and the image of `just image` from the inside; needs root
 test-executable *ARGS:

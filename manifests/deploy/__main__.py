@@ -29,6 +29,7 @@ HELP = """Variables of `just deploy`, in the environment or as NAME=VALUE behind
   VALUES                   a file with further values of the chart: manifests/chart/values.yaml lists them all
   informer.size=large ...  any value of the chart, as with helm's --set
   REGISTRY, IMAGE_TAG      the image is [REGISTRY/]cv-job-informer:IMAGE_TAG; the tag is cvji's version if empty
+  PLATFORMS                linux/amd64,linux/arm64: one image for both; needs builders of both kinds or emulation
   SKIP_BUILD, PUSH         true: do not build the image first; push it to REGISTRY
   ENGINE                   docker, podman or buildah, to build and push with; the first that is there if empty
   IMAGE_PULL_SECRET        Secret in namespace cloudvision to pull the image with

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from .settings import Object, Settings
 
@@ -37,14 +38,22 @@ def needs(program: str, where: str) -> None:
         raise Failed(f"{program} is not installed: {where}")
 
 
-def run(*command: str, check: bool = True, stdin: str = "", show: bool = False) -> str:
+def run(
+    *command: str,
+    check: bool = True,
+    stdin: str = "",
+    show: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """What a program prints; nothing with `show`, as it prints that itself.
 
     Raises Failed with its stderr where it fails, if `check`.
     """
     out = None if show else subprocess.PIPE
     try:
-        done = subprocess.run(command, input=stdin, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, input=stdin, stdout=out, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
     except FileNotFoundError:
         raise Failed(f"{command[0]} is not installed") from None
     if check and done.returncode != 0:

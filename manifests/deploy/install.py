@@ -146,16 +146,16 @@ class Installation:
 
     def image(self) -> str:
         """Build and push as asked; the pushed image's digest, "" if none was. Raises Failed."""
-        names = ("IMAGE_TAG", "REGISTRY", "ENGINE")
+        names = ("IMAGE_TAG", "REGISTRY", "ENGINE", "PLATFORMS")
         settings = {**os.environ, **{name: self.settings.of[name] for name in names if self.settings.of[name]}}
+        settings["PUSH"] = "true" if self.settings.on["PUSH"] else ""
         build = not self.settings.on["SKIP_BUILD"]
         if build and subprocess.run(["just", "image"], cwd=ROOT, env=settings, check=False).returncode != 0:
             raise Failed("the image could not be built; nothing was changed in the cluster")
         if not self.settings.on["PUSH"]:
             return ""
-        os.environ.update(settings)
         try:
-            return run(str(ROOT / "build/push.sh")).split()[-1]
+            return run(str(ROOT / "build/push.sh"), environment=settings).split()[-1]
         except (Failed, IndexError) as error:
             raise Failed(f"{error}\nthe image could not be pushed; nothing was changed in the cluster") from None
 

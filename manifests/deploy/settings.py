@@ -47,6 +47,7 @@ OTHERS = (
     "VALUES",
     "REGISTRY",
     "ENGINE",
+    "PLATFORMS",
     "IMAGE_PULL_SECRET",
     "KUBE_CONTEXT",
 )
