@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from .cluster import OURS, PLACE, RELEASE, SELECTORS, Cluster, Failed, needs, run, say
-from .remove import CREATED, NAMESPACED, STATES, check_permission, served
+from .remove import CRDS, CREATED, NAMESPACED, STATES, check_permission, served
 from .settings import SECRET, Object, Settings, Wrong
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +40,7 @@ class Installation:
         if self.settings.token:
             self.cluster.apply(json.dumps(self.secret()))
         try:
+            self.establish_crds()
             self.upgrade()
             self.cluster.wait_for("deployment/cv-job-informer", SELECTORS["job"])
             discovery = self.cluster.exists("daemonset", "cv-interface-discovery")
@@ -85,6 +86,19 @@ class Installation:
             more += ("--take-ownership",)
         how = ("--install", *self.chart(), "--history-max=5", "--hide-notes", *more)
         self.cluster.helm("upgrade", *how, stdin=self.settings.values())
+
+    def establish_crds(self) -> None:
+        """Before the first release: an informer that starts before they are served has no records for a minute."""
+        found = self.rendered()
+        if "kind: CustomResourceDefinition" not in found or all(self.cluster.exists("crd", name) for name in CRDS):
+            return
+        self.cluster.apply(self.rendered("--show-only=templates/crds.yaml"), manager="helm")
+        owner = (f"meta.helm.sh/release-name={RELEASE}", f"meta.helm.sh/release-namespace={PLACE}")
+        self.cluster.kubectl("annotate", "crd", *CRDS, *owner, "--field-manager=helm")
+        try:
+            self.cluster.kubectl("wait", "crd", *CRDS, "--for=condition=Established", "--timeout=1m")
+        except Failed:
+            raise Failed("the cluster does not establish the CRDs: `kubectl describe crd` says why") from None
 
     def revision(self) -> str:
         """The release's last good revision, "" before the first. Raises Failed where a deploy was interrupted."""

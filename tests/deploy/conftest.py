@@ -16,6 +16,8 @@ from tests.cluster.controlplane import ControlPlane, ControlPlaneUnavailable, wa
 from tests.cluster.crds import all_crds
 from tests.deploy.kubelet import Kubelet, Object, node
 from tests.deploy.rendered import ROOT, helm, needs
+from tests.e2e.kit import Cluster, Stage, write_kubeconfig
+from tests.simulator.cloudvision import CloudVisionSimulator
 
 PLACE = "cloudvision"
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
@@ -152,3 +154,40 @@ def deployer(scheduled_plane: ControlPlane, trouble: dict[str, Object], tmp_path
         namespace = f"/api/v1/namespaces/{PLACE}"
         scheduled_plane.request("DELETE", namespace)
         wait_for("the namespace to end", lambda: scheduled_plane.request("GET", namespace).status == 404)
+
+
+@pytest.fixture
+def team(scheduled_plane: ControlPlane) -> Iterator[str]:
+    """A namespace for jobs."""
+    name = scheduled_plane.create_namespace("team")
+    yield name
+    scheduled_plane.call("DELETE", f"/api/v1/namespaces/{name}/pods?gracePeriodSeconds=0")
+    scheduled_plane.call("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def stage(scheduled_plane: ControlPlane, cloudvision: CloudVisionSimulator, tmp_path: Path) -> Iterator[Stage]:
+    """The cluster as its administrator reaches it, for making jobs; and programs that end with the test."""
+    headers = {"Authorization": f"Bearer {scheduled_plane.admin_token}"}
+    authority = str(scheduled_plane.ca_file)
+    cluster = Cluster(scheduled_plane.server, scheduled_plane.kubeconfig, ca_certs=authority, headers=headers)
+    found = Stage(cluster, cloudvision, tmp_path)
+    yield found
+    found.close()
+    cluster.close()
+
+
+@pytest.fixture
+def cloudvision() -> Iterator[CloudVisionSimulator]:
+    with CloudVisionSimulator() as simulator:
+        yield simulator
+
+
+def write_credentials(plane: ControlPlane, folder: Path, token: str) -> str:
+    """A kubeconfig with this token and nothing else."""
+    authority = {"certificate-authority": str(plane.ca_file)}
+    return str(write_kubeconfig(folder, plane.server, {"token": token}, **authority))
+
+
+def macs(number: int) -> str:
+    return f"02:00:00:00:03:{number:02x}"

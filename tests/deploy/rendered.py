@@ -67,7 +67,19 @@ def merged(values: Object, more: Object) -> Object:
 
 def template(values: Object, *more: str, kubernetes: str = KUBERNETES) -> subprocess.CompletedProcess[str]:
     """`helm template` with these values alone."""
-    command = [helm(), "template", "cvji", CHART, "-n", "cloudvision", "-f", "-", "--kube-version", kubernetes, *more]
+    command = [
+        str(helm()),
+        "template",
+        "cvji",
+        str(CHART),
+        "-n",
+        "cloudvision",
+        "-f",
+        "-",
+        "--kube-version",
+        kubernetes,
+        *more,
+    ]
     return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
 
 

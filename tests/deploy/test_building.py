@@ -136,7 +136,7 @@ def test_a_release_writes_its_version_first_and_is_the_same_each_time_it_is_made
         for file in folder.rglob("*"):
             os.utime(file)
     assert made[0] == made[1]
-    sums = dict(reversed(line.split("  ")) for line in made[0].splitlines())
+    sums = {name: digest for digest, name in (line.split("  ") for line in made[0].splitlines())}
     assert set(sums) == {"cvji-1.2.3.tgz", "cvji-1.2.3.yaml", "NOTES.md"}
     for name, digest in sums.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest

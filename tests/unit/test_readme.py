@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import typer
+import yaml
 
 from cvji.cli import app
 from cvji.telemetry.metrics import DiscoveryMetrics, Metrics, Moment
@@ -43,6 +44,14 @@ def test_payloads_are_the_services(payload: str) -> None:
         check_node(msgspec.json.decode(payload, type=Node))
     else:
         check_job(msgspec.json.decode(payload, type=Job))
+
+
+def test_the_records_are_shown_with_the_columns_that_they_have() -> None:
+    crd = yaml.safe_load((Path(__file__).parents[2] / "manifests/chart/files/crds/jobreports.yaml").read_text())
+    (version,) = crd["spec"]["versions"]
+    columns = ["NAME", *(column["name"].upper() for column in version["additionalPrinterColumns"])]
+    (shown,) = re.findall(r"^\$ kubectl -n cloudvision get jobreports -o wide\n(.*)$", README, re.MULTILINE)
+    assert shown.split() == columns
 
 
 def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
