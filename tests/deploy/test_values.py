@@ -327,3 +327,23 @@ def test_both_objects_of_everything_at_once_keep_the_labels_that_select_them() -
     for workload in (INFORMER, DISCOVERY):
         found = one(objects, *workload)["spec"]
         assert found["template"]["metadata"]["labels"].items() >= found["selector"]["matchLabels"].items()
+
+
+def test_a_network_policy_lets_out_to_the_ports_that_other_values_name() -> None:
+    proxy = {"https": "http://proxy:3128/", "http": "http://[fd00::1]"}
+    values = {"networkPolicy": {"enabled": True}, "cloudvision": {"server": "cv:8443"}, "proxy": proxy}
+    (rule,) = one(render(values), *POLICY)["spec"]["egress"]
+    assert [port["port"] for port in rule["ports"]] == [53, 53, 443, 6443, 8443, 3128]
+
+
+@pytest.mark.parametrize(
+    ("release", "served"),
+    [("v1.29.9-gke.1000", False), ("v1.30.0-eks-036c24b", True), ("v1.30.2+k3s1", True), ("v1.36.0-rc.1", True)],
+)
+def test_vendors_versions_of_kubernetes_are_understood(release: str, served: bool) -> None:
+    found = names(render(kubernetes=release))
+    assert ("ValidatingAdmissionPolicy/cv-interface-discovery" in found) == served
+
+
+def test_a_kubernetes_that_is_too_old_is_refused() -> None:
+    assert "requires kubeVersion: >=1.24.0-0" in template(NEEDED, kubernetes="v1.23.17").stderr
