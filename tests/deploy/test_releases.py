@@ -1,6 +1,7 @@
 """The chart by Helm itself on a real API server: installed, changed, rolled back, taken over from kustomize, removed."""
 
 import json
+import os
 import subprocess
 from typing import Any
 
@@ -11,7 +12,7 @@ from cvji.nodes.inventory import NodeReport
 from cvji.reports.records import Record, write_spec
 from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.deploy.conftest import PLACE, Deployer
-from tests.deploy.rendered import FORMS, NEEDED, Object, merged, names, render, template
+from tests.deploy.rendered import CHART, FORMS, NEEDED, Object, helm, merged, names, render, template
 from tests.deploy.test_deploy import CRDS, DISCOVERY, NAMESPACE, SECRET, everything, identity, pods, secret, settings
 from tests.deploy.test_manifests import CLUSTER_ROLES, INFORMER, ONE_NAMESPACE, SRIOV
 
@@ -194,3 +195,23 @@ def test_what_another_release_owns_is_not_taken(scheduled_plane: ControlPlane, d
     assert done.returncode == 1
     assert "invalid ownership metadata" in done.stderr
     assert place in done.stderr
+
+
+def test_a_deploy_after_one_that_was_killed_says_how_to_mend_it(
+    scheduled_plane: ControlPlane, deployer: Deployer, trouble: dict[str, Object], place: str
+) -> None:
+    trouble["informer"] = {"reason": "ImagePullBackOff"}
+    command = [str(helm()), "install", "cvji", str(CHART), "-n", place, "--wait", "--set=location=dc1"]
+    env = {**os.environ, "KUBECONFIG": str(scheduled_plane.kubeconfig)}
+    pending = f"/api/v1/namespaces/{place}/secrets?labelSelector=status%3Dpending-install"
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        wait_for("the release to be pending", lambda: scheduled_plane.call("GET", pending)["items"])
+        program.kill()
+    given = {"API_SERVER": "cv", "API_TOKEN": "x", "LOCATION": "dc1", "SKIP_BUILD": "1"}
+    done = deployer("deploy", **given)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f": `helm -n {place} uninstall cvji` ends it\n")
+    assert done.stderr.count("\n") == 1
+    trouble.clear()
+    assert deployer.helm("uninstall", "cvji").returncode == 0
+    deployer.deploy()
