@@ -2,5 +2,5 @@
 
 Settings are environment variables or NAME=VALUE arguments and become values of the chart, whose schema checks them. The
 token comes from the environment or a file and leaves through kubectl's standard input alone. Nothing is changed before
-everything was checked. Needs Python 3.11 and nothing beside its library.
+everything was checked. Needs Python 3.9 and nothing beside its library.
 """

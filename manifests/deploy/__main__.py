@@ -1,5 +1,7 @@
 """The commands. Exit codes: 0 done, 1 failed, 2 wrong settings."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """helm and kubectl as programs: questions, changes, and waiting for a rollout, with the reasons where it fails."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import subprocess

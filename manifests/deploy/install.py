@@ -1,5 +1,7 @@
 """`just deploy` and `just manifests`: from settings to running pods, or to YAML."""
 
+from __future__ import annotations
+
 import base64
 import json
 import os

@@ -1,5 +1,7 @@
 """`just status`, `logs`, `restart` and `describe`, of both workloads or of COMPONENT's."""
 
+from __future__ import annotations
+
 from .cluster import PLACE, SELECTORS, Cluster, Failed, say
 from .remove import STATES
 from .settings import Settings

@@ -1,5 +1,7 @@
 """`just delete`: everything that a deploy and the program made; the CRDs if asked, the namespace if it is ours."""
 
+from __future__ import annotations
+
 import json
 import re
 

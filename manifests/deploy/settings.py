@@ -1,5 +1,7 @@
 """The variables: what they may hold, and which values of the chart they are. Knows no cluster."""
 
+from __future__ import annotations
+
 import json
 import re
 import zlib
