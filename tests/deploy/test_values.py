@@ -86,7 +86,9 @@ CRD_KEEP = at(
     "helm.sh/resource-policy",
 )
 RULES = at("ClusterRole", "cv-job-informer", "rules", -1)
-POD_MONITOR = ("PodMonitor", "cvji")
+POD_MONITOR = ("PodMonitor", "cv-job-informer")
+DASHBOARD = ("ConfigMap", "cv-job-informer-dashboard")
+ALERTS = at("PrometheusRule", "cv-job-informer", "spec", "groups", 0, "rules", 0, "alert")
 POLICY = ("NetworkPolicy", "cv-job-informer")
 WATCHED = at("Role", "cv-job-informer-jobs", "metadata", "namespace")
 
@@ -165,6 +167,14 @@ ARRIVALS: list[tuple[str, object, Look, object]] = [
     ),
     ("monitoring.podMonitor", True, at(*POD_MONITOR, "spec", "podMetricsEndpoints", 0, "port"), "health"),
     ("monitoring.interval", "1m", at(*POD_MONITOR, "spec", "podMetricsEndpoints", 0, "interval"), "1m"),
+    ("monitoring.prometheusRule", True, ALERTS, "CvjiNobodyReports"),
+    ("monitoring.dashboard", True, meta(DASHBOARD, "labels", "grafana_dashboard"), "1"),
+    (
+        "monitoring.dashboard",
+        True,
+        at(*DASHBOARD, "data", "dashboard.json"),
+        (CHART / "files/monitoring/dashboard.json").read_text().strip(),
+    ),
     ("monitoring.labels", {"release": "prometheus"}, meta(POD_MONITOR, "labels", "release"), "prometheus"),
     ("networkPolicy.enabled", True, at(*POLICY, "spec", "policyTypes"), ["Ingress", "Egress"]),
     (
