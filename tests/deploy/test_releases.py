@@ -11,6 +11,7 @@ import yaml
 from cvji.nodes.inventory import NodeReport
 from cvji.reports.records import Record, write_spec
 from tests.cluster.controlplane import ControlPlane, wait_for
+from tests.cluster.crds import crd
 from tests.deploy.conftest import PLACE, Deployer
 from tests.deploy.rendered import CHART, FORMS, NEEDED, Object, helm, merged, names, render, template
 from tests.deploy.test_deploy import CRDS, DISCOVERY, NAMESPACE, SECRET, everything, identity, pods, secret, settings
@@ -18,6 +19,11 @@ from tests.deploy.test_manifests import CLUSTER_ROLES, INFORMER, ONE_NAMESPACE, 
 
 pytestmark = pytest.mark.cluster
 OBJECTS = INFORMER | DISCOVERY
+MONITORING = {
+    "PodMonitor/cv-job-informer",
+    "PrometheusRule/cv-job-informer",
+    "ConfigMap/cv-job-informer-dashboard",
+}
 
 
 @pytest.fixture
@@ -71,6 +77,9 @@ def test_every_switch_is_changed_in_place_and_back(
 ) -> None:
     assert place
     wait_for("the watched namespace", lambda: namespace(scheduled_plane, "team-a"))
+    group = "monitoring.coreos.com"
+    kinds = (("PodMonitor", "podmonitors"), ("PrometheusRule", "prometheusrules"))
+    scheduled_plane.install_crds([crd(group, "v1", kind, plural) for kind, plural in kinds])
     upgrade(deployer, {})
     before = {name[:3] for name in identities(scheduled_plane)}
     forms: list[tuple[Object, set[str]]] = [
@@ -80,6 +89,7 @@ def test_every_switch_is_changed_in_place_and_back(
         (FORMS["unprivileged-discovery"], OBJECTS),
         (FORMS["without-restriction"], {name for name in OBJECTS if "ValidatingAdmission" not in name}),
         ({"networkPolicy": {"enabled": True}}, OBJECTS | {"NetworkPolicy/cv-job-informer"}),
+        ({"monitoring": {"podMonitor": True, "prometheusRule": True, "dashboard": True}}, OBJECTS | MONITORING),
         ({"informer": {"replicas": 1}}, OBJECTS - {"PodDisruptionBudget/cv-job-informer"}),
         ({"crds": {"install": False}}, OBJECTS),  # kept, with what is in them
     ]
