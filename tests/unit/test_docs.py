@@ -129,7 +129,7 @@ def test_every_command_of_the_program_exists_with_its_flags(page: str) -> None:
         for piece in re.split(r"&&|\||>|;", line):
             words = piece.split()
             place = next((place for place, word in enumerate(words) if word.rpartition("/")[2] == "cvji"), None)
-            if place is None or words[0] == "scp" or words[place + 1 :] in ([], ["COMMAND", "--help"]):
+            if place is None or words[0] in ("scp", "helm") or words[place + 1 :] in ([], ["COMMAND", "--help"]):
                 continue
             command, rest = COMMAND, words[place + 1 :]
             while rest and (below := getattr(command, "commands", {}).get(rest[0])):
