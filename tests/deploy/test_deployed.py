@@ -1,7 +1,5 @@
 """What `cvji check` and `cvji explain` know of an informer that the chart deployed: its settings and its rights."""
 
-from typing import Any
-
 import pytest
 
 from cvji.checks.cluster import needed
@@ -68,12 +66,12 @@ def granted(objects: list[Object]) -> set[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize(
-    "values",
-    [{}, {"jobs": {"namespaces": ["team-a"]}}, {"jobs": {"namespaces": ["team-a", "team-b"]}}, {"jobs": {"events": False}}],
+    "jobs",
+    [{}, {"namespaces": ["team-a"]}, {"namespaces": ["team-a", "team-b"]}, {"events": False}],
     ids=["all namespaces", "one namespace", "two namespaces", "no Events"],
 )
-def test_the_check_asks_for_every_right_that_the_chart_grants_and_for_no_other(values: dict[str, Any]) -> None:
-    site = Site(sound(), PLACE, deployed(values), T0, {})
+def test_the_check_asks_for_every_right_that_the_chart_grants_and_for_no_other(jobs: Object) -> None:
+    site = Site(sound(), PLACE, deployed({"jobs": jobs}), T0, {})
     asked = {(item.verb, item.group, item.resource, item.subresource, item.namespace) for item in needed(site)}
     served = ("", "batch", "coordination.k8s.io", GROUP)  # of the site; kinds that are not served need nothing
-    assert asked == {item for item in granted(render(values)) if item[1] in served}
+    assert asked == {item for item in granted(render({"jobs": jobs})) if item[1] in served}

@@ -66,9 +66,8 @@ def test_every_section_of_the_design_that_code_names_is_there() -> None:
 @every_page
 def test_every_file_that_is_named_exists(page: str) -> None:
     text = " ".join([*SPANS[page], *blocks(page, "mermaid")])
-    for name in re.findall(r"(?<![\w/.{-])((?:cvji|tests|docs|build|manifests|components)/[\w./-]*)", text):
+    for name in re.findall(r"(?<![\w/.{-])((?:cvji|tests|docs|build|manifests)/[\w./-]*)", text):
         path = name.rstrip(".")
-        path = f"manifests/{path}" if path.startswith("components/") else path
         assert (ROOT / path).exists(), name
 
 
