@@ -51,7 +51,7 @@ def test_values_from_secrets_are_not_read() -> None:
 
 def granted(objects: list[Object]) -> set[tuple[str, ...]]:
     """Verb, group, resource, subresource and namespace ("" for all) of everything that the informer may do."""
-    found = set()
+    found: set[tuple[str, ...]] = set()
     for binding in objects:
         if not binding["kind"].endswith("RoleBinding") or binding["subjects"][0]["name"] != "cv-job-informer":
             continue
