@@ -24,6 +24,7 @@ HELP = """Variables of `just deploy`, in the environment or as NAME=VALUE behind
   LOG_LEVEL, LOG_FORMAT    debug, info (default), warning, error; text (default), json
   API_CA_FILE              CA certificates to verify CloudVision by, instead of the system's
   API_INSECURE_SKIP_VERIFY true: do not verify CloudVision's certificate
+  EVENTS                   false: no Events on jobs of what was reported of them
   JOB_OWNER, JOB_KINDS, STABILITY_DELAY, START_MAX_WAIT, KIND_RETRY, RESYNC_INTERVAL, REPORT_HISTORY,
   DISCOVERY_INTERVAL       as in `cvji informer --help` and `cvji discover --help`
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY

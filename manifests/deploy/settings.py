@@ -34,7 +34,7 @@ VALUES = {
 }
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")  # as arguments alone: in the environment they are this machine's
 ENUMS = ("JOBCONFIG_MODE", "JOB_OWNER", "NODECONFIG_MODE", "NODE_INTERFACE_TYPE", "LOG_LEVEL", "LOG_FORMAT")
-FLAGS = ("API_INSECURE_SKIP_VERIFY", "UNPRIVILEGED_DISCOVERY", "PUSH", "SKIP_BUILD", "FOLLOW", "DELETE_CRD")
+FLAGS = ("API_INSECURE_SKIP_VERIFY", "EVENTS", "UNPRIVILEGED_DISCOVERY", "PUSH", "SKIP_BUILD", "FOLLOW", "DELETE_CRD")
 PATTERNS = {  # of what is no value of the chart
     "COMPONENT": (r"(job|node)?", "job or node"),
     "TAIL": (r"(-?[0-9]+)?", "a number of lines"),
@@ -143,6 +143,8 @@ class Settings:
         found: dict[str, object] = {path: self.of[name] for name, path in VALUES.items() if self.of[name]}
         if self.on["API_INSECURE_SKIP_VERIFY"]:
             found["cloudvision.insecureSkipVerify"] = True
+        if self.of["EVENTS"]:
+            found["jobs.events"] = self.on["EVENTS"]
         if self.on["UNPRIVILEGED_DISCOVERY"]:
             found["discovery.privileged"] = False
         if self.of["NAMESPACE"]:

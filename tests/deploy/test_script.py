@@ -76,6 +76,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         ("REGISTRY", "r.example.com/x', newTag: 'y"),
         ("IMAGE_TAG", "a b"),
         ("PUSH", "maybe"),
+        ("EVENTS", "sometimes"),
         ("PUSH", "true"),  # without REGISTRY
         ("IMAGE_PULL_SECRET", "a}]"),
         ("API_CA_FILE", "/nowhere/ca.pem"),
@@ -148,7 +149,9 @@ def test_the_manifests_are_the_chart_with_the_settings(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("informer: {replicas: 3}\n")
     more = (f"VALUES={values}", "JOB_OWNER=direct", "informer.priorityClassName=high", "HTTPS_PROXY=http://proxy:3128")
-    done = script(tmp_path, "manifests", *more, LOCATION="dc1", API_SERVER="cv", HTTPS_PROXY="http://elsewhere:1")
+    done = script(
+        tmp_path, "manifests", *more, "EVENTS=no", LOCATION="dc1", API_SERVER="cv", HTTPS_PROXY="http://elsewhere:1"
+    )
     assert done.returncode == 0, done.stderr
     objects = [item for item in yaml.safe_load_all(done.stdout) if item]
     deployment = one(objects, "Deployment", "cv-job-informer")["spec"]
@@ -156,7 +159,7 @@ def test_the_manifests_are_the_chart_with_the_settings(tmp_path: Path) -> None:
     variables = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
     assert deployment["replicas"] == 3
     assert pod["priorityClassName"] == "high"
-    assert variables["JOB_OWNER"] == "direct"
+    assert (variables["JOB_OWNER"], variables["EVENTS"]) == ("direct", "false")
     assert variables["HTTPS_PROXY"] == "http://proxy:3128"  # the environment's is this machine's own
     assert "Namespace/cloudvision" in names(objects)
 
