@@ -1,12 +1,14 @@
 # Tools that `pip install --target .tools` put here come first; everything else comes from uv.lock.
 export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
 run := "uv run --frozen -q"
+# The standard library is all that it needs.
+deployment := "PYTHONPATH=" + quote(justfile_directory() / "manifests") + " python3 -B -m deploy"
 
 # what there is to do, and the variables of deploy
 help:
     @just --list --unsorted
     @echo
-    @manifests/deploy.sh help
+    @{{deployment}} help
 
 # the informer between a simulated cluster and a simulated CloudVision, in a live table
 [no-exit-message]
@@ -34,6 +36,7 @@ lint:
     {{run}} ruff format --check -q .
     {{run}} ruff check -q .
     {{run}} mypy --no-error-summary
+    {{run}} mypy --no-error-summary manifests/deploy
     {{run}} lint-imports --no-logo
 
 # put the code into the project's format
@@ -44,40 +47,50 @@ fmt:
 # build the image and run both workloads in the cluster; needs API_SERVER, API_TOKEN and LOCATION
 [no-exit-message, positional-arguments]
 deploy *SETTINGS:
-    @manifests/deploy.sh deploy "$@"
+    @{{deployment}} deploy "$@"
+
+# print the chart as YAML, with the settings of deploy, for those without Helm
+[no-exit-message, positional-arguments]
+manifests *SETTINGS:
+    @{{deployment}} manifests "$@"
 
 # remove all of it; crd=true: the CRDs NodeInterfaceState, JobReport and NodeReport too
 [no-exit-message, positional-arguments]
 delete *SETTINGS:
-    @manifests/deploy.sh delete "$@"
+    @{{deployment}} delete "$@"
 
 # what runs, where, who leads; COMPONENT=job|node here and below
 [no-exit-message, positional-arguments]
 status *SETTINGS:
-    @manifests/deploy.sh status "$@"
+    @{{deployment}} status "$@"
 
 # what the pods wrote; TAIL=100, FOLLOW=true
 [no-exit-message, positional-arguments]
 logs *SETTINGS:
-    @manifests/deploy.sh logs "$@"
+    @{{deployment}} logs "$@"
 
 # replace the pods, one after another
 [no-exit-message, positional-arguments]
 restart *SETTINGS:
-    @manifests/deploy.sh restart "$@"
+    @{{deployment}} restart "$@"
 
 # workloads, pods and their events in full
 [no-exit-message, positional-arguments]
 describe *SETTINGS:
-    @manifests/deploy.sh describe "$@"
+    @{{deployment}} describe "$@"
 
 # dist/: the executable as one file, and as a folder that needs no unpacking, with its bill of materials
 build:
     build/image.sh dist
 
-# the image [REGISTRY/]cv-job-informer:IMAGE_TAG, by docker, podman or buildah
-image:
-    build/image.sh image
+# the image [REGISTRY/]cv-job-informer:IMAGE_TAG, by docker, podman or buildah; PLATFORMS=linux/amd64,linux/arm64
+[positional-arguments]
+image *SETTINGS:
+    env "$@" build/image.sh image
+
+# dist/release/ of VERSION: chart, YAML, executable, image, bill of materials, checksums; docs/releasing.md
+release VERSION:
+    {{run}} python -B build/release.py "{{VERSION}}"
 
 # the end-to-end tests and the roles with the executable of `just build`, and the image of `just image` from the inside; needs root
 test-executable *ARGS:

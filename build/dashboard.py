@@ -1,4 +1,4 @@
-"""manifests/monitoring/dashboard.json from dashboard.yaml beside it: uv run python build/dashboard.py"""
+"""The chart's dashboard.json from dashboard.yaml in this folder: uv run python build/dashboard.py"""
 
 import json
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-FOLDER = Path(__file__).parents[1] / "manifests" / "monitoring"
+SOURCE = Path(__file__).with_name("dashboard.yaml")
+MADE = Path(__file__).parents[1] / "manifests" / "chart" / "files" / "monitoring" / "dashboard.json"
 COLUMNS, WIDTH, HEIGHT = 3, 8, 8  # of Grafana's grid, which is 24 wide
 
 
@@ -60,8 +61,8 @@ def dashboard(source: dict[str, Any]) -> dict[str, Any]:
 
 def generated() -> str:
     """The text of dashboard.json."""
-    return json.dumps(dashboard(yaml.safe_load((FOLDER / "dashboard.yaml").read_text())), indent=1) + "\n"
+    return json.dumps(dashboard(yaml.safe_load(SOURCE.read_text())), indent=1) + "\n"
 
 
 if __name__ == "__main__":
-    (FOLDER / "dashboard.json").write_text(generated())
+    MADE.write_text(generated())

@@ -2,6 +2,9 @@
 # Builds with docker, podman or buildah, whichever is there (or ENGINE):
 #   build/image.sh dist    into dist/: the executable as one file and as a folder, its bill of materials
 #   build/image.sh image   the image [REGISTRY/]cv-job-informer:IMAGE_TAG; the tag is cvji's version if not given
+# PLATFORMS=linux/amd64,linux/arm64 makes one image of several under one name (a manifest list), each on a builder of its
+# own kind, or here by emulation (Debian: qemu-user-static with binfmt-support). docker keeps no such list itself: it
+# is pushed at once with PUSH=true, else written to dist/image.oci.tar.
 # BUILDER_IMAGE is a Debian 11 image; without a registry, build/base.sh makes one.
 set -eu
 cd "$(dirname "$0")/.."
@@ -27,8 +30,21 @@ dist)
     set -- --output type=local,dest=dist
     ;;
 image)
-    set -- --tag "${REGISTRY:+$REGISTRY/}cv-job-informer:${IMAGE_TAG:-$version}"
-    [ "$engine" != docker ] || set -- "$@" --load
+    tag=${REGISTRY:+$REGISTRY/}cv-job-informer:${IMAGE_TAG:-$version}
+    case $engine${PLATFORMS:+-list} in
+    docker) set -- --tag "$tag" --load ;;
+    docker-list)
+        set -- --tag "$tag" --platform "$PLATFORMS"
+        if [ "${PUSH:-}" = true ]; then
+            set -- "$@" --push
+        else
+            mkdir -p dist
+            set -- "$@" --output type=oci,dest=dist/image.oci.tar
+        fi
+        ;;
+    *-list) set -- --manifest "$tag" --platform "$PLATFORMS" ;;
+    *) set -- --tag "$tag" ;;
+    esac
     ;;
 esac
 set -- "$@" --file Containerfile --target "$target" --secret "id=certificates,src=$certificates" \

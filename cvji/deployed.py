@@ -130,5 +130,6 @@ def _of_deployment(api: Api, namespace: str) -> dict[str, str]:
                 found.update(msgspec.json.decode(one(api, path) or b"{}", type=_ConfigMap).data or {})
     except (msgspec.MsgspecError, UnicodeError, RecursionError, IndexError) as err:
         raise ApiError(0, f"the informer's Deployment cannot be read: {err}") from None
-    found.update({variable.name: variable.value for variable in container.env or () if variable.value})
+    # The kubelet reads $$ as $; the chart writes a LOCATION so.
+    found.update({variable.name: variable.value.replace("$$", "$") for variable in container.env or ()})
     return found

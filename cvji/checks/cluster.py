@@ -15,7 +15,7 @@ from cvji.sysfs.state import State
 
 CONNECTIONS = 8
 CLOCK_OFF = 30.0  # seconds: a start time that is off by more names the wrong minute on a switch port
-APPLY = "apply the CRDs of this version: kubectl apply -k manifests/base"
+APPLY = "apply the CRDs of this version: `just deploy`, or `helm upgrade` with its chart"
 ACCOUNT = "cv-job-informer"
 
 
@@ -180,7 +180,7 @@ def needed(site: Site) -> list[Permission]:
         ]
         found.append(Permission("update", plural, GROUP, "status", here))
     if site.settings.get("EVENTS").lower() not in ("false", "0", "no"):
-        found += [Permission(verb, "events") for verb in ("create", "patch")]
+        found += [Permission(verb, "events", namespace=place) for verb in ("create", "patch")]
     return found
 
 
@@ -234,7 +234,7 @@ def permissions(site: Site) -> Iterator[Result]:
     missing = [permission for permission, may in zip(wanted, found, strict=True) if not may]
     if not missing:
         yield ok("permissions", f"{account} has all {len(wanted)}")
-    advice = "apply the roles of this version: kubectl apply -k manifests/base"
+    advice = "apply the roles of this version: `just deploy`, or `helm upgrade` with its chart"
     if len(missing) == len(wanted):
         yield failure("permissions", f"{account} has none of its {len(wanted)}", advice)
         return

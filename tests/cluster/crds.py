@@ -45,11 +45,15 @@ def all_crds() -> list[dict[str, Any]]:
 
 def own_crd() -> dict[str, Any]:
     """NodeInterfaceState as the project installs it."""
-    found: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "manifests/base/crd.yaml").read_text())
-    return found
+    return _chart_crd("nodeinterfacestates")
 
 
 def report_crds() -> list[dict[str, Any]]:
     """JobReport and NodeReport as the project installs them."""
-    base = Path(__file__).parents[2] / "manifests/base"
-    return [yaml.safe_load((base / f"crd-{kind}report.yaml").read_text()) for kind in ("job", "node")]
+    return [_chart_crd("jobreports"), _chart_crd("nodereports")]
+
+
+def _chart_crd(plural: str) -> dict[str, Any]:
+    file = Path(__file__).parents[2] / f"manifests/chart/files/crds/{plural}.yaml"
+    found: dict[str, Any] = yaml.safe_load(file.read_text())
+    return found

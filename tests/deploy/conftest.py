@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from cvji.reports.records import GROUP
 from tests.cluster.controlplane import ControlPlane, ControlPlaneUnavailable, wait_for
 from tests.cluster.crds import all_crds
 from tests.deploy.kubelet import Kubelet, Object, node
-from tests.deploy.rendered import ROOT, needs
+from tests.deploy.rendered import ROOT, helm, needs
 from tests.e2e.kit import Cluster, Stage, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
 
@@ -31,10 +32,10 @@ AUDIT_POLICY = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "Metadata", "userGroups": [f"system:serviceaccounts:{PLACE}"]}, {"level": "None"}],
 }
-# Written down beside what it does: every argument of every kubectl, and whether the token is in its environment.
-KUBECTL = """#!/bin/sh
-printf '%s\\n' "$*" "API_TOKEN=${{API_TOKEN-}}" >>{seen}
-exec {kubectl} "$@"
+# Written down beside what it does: every argument of every kubectl and helm, and whether the token is in its environment.
+PROGRAM = """#!/bin/sh
+printf '%s\\n' "{name} $*" "API_TOKEN=${{API_TOKEN-}}" >>{seen}
+exec {path} "$@"
 """
 
 
@@ -44,28 +45,35 @@ class Deployer:
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
         self.plane = plane
         self.folder = folder
-        self.seen = folder / "kubectl-calls"
+        self.seen = folder / "calls"
         folder.mkdir(exist_ok=True)
         self.seen.touch()
         shutil.copytree(ROOT / "manifests", folder / "project/manifests")
         (folder / "project/cvji").mkdir()
         for name in ("justfile", "cvji/__init__.py"):
             shutil.copy(ROOT / name, folder / "project" / name)
-        kubectl = folder / "bin/kubectl"
-        kubectl.parent.mkdir()
-        kubectl.write_text(KUBECTL.format(seen=self.seen, kubectl=shutil.which("kubectl")))
-        kubectl.chmod(0o755)
+        (folder / "project/build").mkdir()
+        shutil.copy(ROOT / "build/push.sh", folder / "project/build/push.sh")
+        (folder / "bin").mkdir()
+        for name, path in (("kubectl", shutil.which("kubectl")), ("helm", helm())):
+            program = folder / "bin" / name
+            program.write_text(PROGRAM.format(name=name, seen=self.seen, path=path))
+            program.chmod(0o755)
 
     def __call__(self, recipe: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """`just RECIPE`, or the script itself where just is not installed."""
+        """`just RECIPE`, or the program itself where just is not installed."""
         just = shutil.which("just", path=f"{ROOT / '.tools/bin'}:{os.environ['PATH']}")
-        return self._run([just or "manifests/deploy.sh", recipe, *arguments], env)
+        return self._run([just, recipe, *arguments], env) if just else self.script(recipe, *arguments, **env)
 
     def script(self, recipe: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """The script itself."""
-        return self._run(["manifests/deploy.sh", recipe, *arguments], env)
+        """The program itself."""
+        return self._run([sys.executable, "-B", "-m", "deploy", recipe, *arguments], {"PYTHONPATH": "manifests", **env})
 
-    def _run(self, command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def helm(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Helm in our namespace, as an operator without `just deploy` would run it."""
+        return self._run(["helm", "-n", PLACE, *arguments], {}, stdin)
+
+    def _run(self, command: list[str], env: dict[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:
         settings = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "HOME": str(self.folder),
@@ -74,7 +82,7 @@ class Deployer:
         }
         project = self.folder / "project"
         return subprocess.run(
-            command, cwd=project, env=settings, capture_output=True, text=True, check=False, timeout=300
+            command, cwd=project, env=settings, input=stdin, capture_output=True, text=True, check=False, timeout=300
         )
 
     def deploy(self, *arguments: str, **env: str) -> str:

@@ -1,10 +1,12 @@
 """The manifests against the code: roles and the registry, settings and the command line, versions, hardening."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cvji import __version__
 from cvji.informer.loop import DRAIN, FLUSH
@@ -12,23 +14,21 @@ from cvji.informer.run import NAME
 from cvji.jobs.kinds import BUILT_IN
 from cvji.reports.records import GROUP, PLURALS
 from cvji.settings import NodeConfigMode
-from tests.deploy.rendered import COMPONENTS, ROOT, Object, names, one, render
+from tests.deploy.rendered import CHART, COMPONENTS, NEEDED, ROOT, Object, helm, names, one, render
 
 INFORMER = {
     "CustomResourceDefinition/jobreports.cloudvision.arista.io",
     "CustomResourceDefinition/nodereports.cloudvision.arista.io",
-    "Namespace/cloudvision",
+    "CustomResourceDefinition/nodeinterfacestates.cloudvision.arista.io",
     "ServiceAccount/cv-job-informer",
     "ClusterRole/cv-job-informer",
     "ClusterRoleBinding/cv-job-informer",
     "Role/cv-job-informer",
     "RoleBinding/cv-job-informer",
-    "ConfigMap/cv-job-informer-settings",
     "Deployment/cv-job-informer",
     "PodDisruptionBudget/cv-job-informer",
 }
 DISCOVERY = {
-    "CustomResourceDefinition/nodeinterfacestates.cloudvision.arista.io",
     "ServiceAccount/cv-interface-discovery",
     "ClusterRole/cv-interface-discovery",
     "ClusterRoleBinding/cv-interface-discovery",
@@ -36,7 +36,6 @@ DISCOVERY = {
     "RoleBinding/cv-interface-discovery",
     "Role/cv-job-informer-node-states",
     "RoleBinding/cv-job-informer-node-states",
-    "ConfigMap/cv-interface-discovery-settings",
     "DaemonSet/cv-interface-discovery",
 }
 RESTRICTION = {
@@ -44,6 +43,9 @@ RESTRICTION = {
     "ValidatingAdmissionPolicyBinding/cv-interface-discovery",
 }
 SRIOV = {"ClusterRole/cv-job-informer-sriov", "ClusterRoleBinding/cv-job-informer-sriov"}
+
+CLUSTER_ROLES = {"ClusterRole/cv-job-informer", "ClusterRoleBinding/cv-job-informer"}
+ONE_NAMESPACE = {"Role/cv-job-informer-jobs", "RoleBinding/cv-job-informer-jobs"}
 
 Grant = tuple[str, str, str, str]  # group, resource, verb, name
 
@@ -55,13 +57,13 @@ def component(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def objects(component: str, tmp_path: Path) -> list[Object]:
-    return render(tmp_path, component)
+def objects(component: str) -> list[Object]:
+    return render(component)
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> list[Object]:
-    return render(tmp_path)
+def base() -> list[Object]:
+    return render()
 
 
 def grants(role: Object) -> set[Grant]:
@@ -103,8 +105,17 @@ def test_the_informer_reads_the_states_of_nodes_in_one_namespace(base: list[Obje
     assert grants(role) == {("cloudvision.arista.io", "nodeinterfacestates", verb, "") for verb in ("list", "watch")}
 
 
-def test_the_sriov_operator_s_states_are_readable_where_they_are_read(tmp_path: Path) -> None:
-    role = one(render(tmp_path, "sriovoperator"), "ClusterRole", "cv-job-informer-sriov")
+def test_with_one_namespace_to_watch_its_role_is_the_cluster_role_and_there_is_no_other(base: list[Object]) -> None:
+    objects = render("one-namespace")
+    role = one(objects, "Role", "cv-job-informer-jobs")
+    assert grants(role) == grants(one(base, "ClusterRole", "cv-job-informer"))
+    clusterwide = {item["metadata"]["name"] for item in objects if item["kind"].startswith("Cluster")}
+    assert clusterwide == {"cv-interface-discovery"}
+    assert one(objects, "RoleBinding", "cv-job-informer-jobs")["metadata"]["namespace"] == "team-a"
+
+
+def test_the_sriov_operator_s_states_are_readable_where_they_are_read() -> None:
+    role = one(render("sriovoperator"), "ClusterRole", "cv-job-informer-sriov")
     states = ("sriovnetwork.openshift.io", "sriovnetworknodestates")
     assert grants(role) == {(*states, verb, "") for verb in ("list", "watch")}
 
@@ -138,11 +149,13 @@ def test_the_objects_of_each_mode(component: str, objects: list[Object]) -> None
     more = {
         "sriovoperator": SRIOV,
         "disabled": set(),
-        "unprivileged-discovery": DISCOVERY,
-        "node-restriction": DISCOVERY | RESTRICTION,
-        "": DISCOVERY,
+        "unprivileged-discovery": DISCOVERY | RESTRICTION,
+        "without-restriction": DISCOVERY,
+        "": DISCOVERY | RESTRICTION,
+        "one-namespace": DISCOVERY | RESTRICTION | ONE_NAMESPACE,
     }
-    assert names(objects) == INFORMER | more[component]
+    always = INFORMER - CLUSTER_ROLES if component == "one-namespace" else INFORMER
+    assert names(objects) == always | more[component]
 
 
 def test_every_object_is_labelled_and_in_our_namespace(objects: list[Object]) -> None:
@@ -155,7 +168,8 @@ def test_every_object_is_labelled_and_in_our_namespace(objects: list[Object]) ->
         assert labels["app.kubernetes.io/version"] == __version__
         for label in ("component", "part-of", "managed-by"):
             assert labels[f"app.kubernetes.io/{label}"]
-        assert item["metadata"].get("namespace") == (None if item["kind"] in clusterwide else "cloudvision")
+        place = "team-a" if names([item]) <= ONE_NAMESPACE else "cloudvision"
+        assert item["metadata"].get("namespace") == (None if item["kind"] in clusterwide else place)
         if "template" in item.get("spec", {}):
             pods = item["spec"]["template"]["metadata"]["labels"]
             assert pods.items() >= item["spec"]["selector"]["matchLabels"].items()
@@ -163,13 +177,14 @@ def test_every_object_is_labelled_and_in_our_namespace(objects: list[Object]) ->
 
 
 def test_the_mode_of_node_inventory_is_its_component_s(component: str, objects: list[Object]) -> None:
-    (settings,) = (item["data"] for item in objects if is_settings(item))
     mode = component if component in ("sriovoperator", "disabled") else "discovery"
-    assert NodeConfigMode(settings["NODECONFIG_MODE"]).value == mode
+    assert NodeConfigMode(environment(one(objects, "Deployment", "cv-job-informer"))["NODECONFIG_MODE"]).value == mode
 
 
-def is_settings(item: Object) -> bool:
-    return names([item]) == {"ConfigMap/cv-job-informer-settings"}
+def environment(workload: Object) -> dict[str, str]:
+    """The variables of a workload's container that are plain values."""
+    variables = workload["spec"]["template"]["spec"]["containers"][0]["env"]
+    return {item["name"]: item["value"] for item in variables if "value" in item}
 
 
 def test_every_variable_of_the_pods_is_a_setting_of_the_program(base: list[Object]) -> None:
@@ -177,9 +192,6 @@ def test_every_variable_of_the_pods_is_a_setting_of_the_program(base: list[Objec
     known |= {"POD_NAME", "POD_IP", "MALLOC_ARENA_MAX"}
     for spec in pod_specs(base):
         assert {variable["name"] for variable in spec["containers"][0]["env"]} <= known
-    for item in base:
-        if item["kind"] == "ConfigMap":
-            assert set(item["data"]) <= known
 
 
 def test_the_image_has_the_program_s_version(base: list[Object]) -> None:
@@ -187,11 +199,29 @@ def test_the_image_has_the_program_s_version(base: list[Object]) -> None:
         assert spec["containers"][0]["image"] == f"cv-job-informer:{__version__}"
 
 
-def test_what_is_applied_first_is_the_namespace_and_every_crd(objects: list[Object]) -> None:
-    first = {item["kind"] for item in objects if item["metadata"]["labels"].get("cvji.arista.io/apply") == "first"}
-    later = {item["kind"] for item in objects if item["metadata"]["labels"].get("cvji.arista.io/apply") is None}
-    assert first == {"Namespace", "CustomResourceDefinition"}
-    assert not later & first
+def test_the_values_defaults_are_the_program_s(base: list[Object]) -> None:
+    known = dict(
+        re.findall(r'env="([A-Z_]+)".*?\] = (\S+),?$', (ROOT / "cvji/cli.py").read_text(), re.MULTILINE | re.DOTALL)
+    )
+    deployed = environment(one(base, "Deployment", "cv-job-informer"))
+    names = "STABILITY_DELAY START_MAX_WAIT KIND_RETRY RESYNC_INTERVAL REPORT_HISTORY JOB_OWNER JOBCONFIG_MODE"
+    for name in names.split():
+        assert known[name].strip('",') == deployed[name]
+
+
+def test_chart_and_program_have_one_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == __version__
+
+
+def test_helm_finds_nothing_to_complain_of(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(NEEDED))
+    done = subprocess.run(
+        [helm(), "lint", "--strict", CHART, "-f", values], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[WARNING]" not in done.stdout
 
 
 # --- the pods -------------------------------------------------------------------------------------------------------------
@@ -226,8 +256,7 @@ def test_discovery_sees_the_host_and_writes_nothing_there(component: str, object
     (mount,) = container["volumeMounts"]
     assert volume["hostPath"]["path"] == "/sys"
     assert mount["readOnly"] is True
-    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
-    assert environment["SYSFS_ROOT"] == mount["mountPath"]
+    assert environment(one(objects, "DaemonSet", "cv-interface-discovery"))["SYSFS_ROOT"] == mount["mountPath"]
     if component:
         assert_unprivileged(spec)
     else:

@@ -11,8 +11,8 @@ from cvji.jobs.kinds import BUILT_IN
 from tests.cluster.controlplane import ControlPlane, Response, wait_for
 from tests.deploy.conftest import PLACE, Deployer, macs, write_credentials
 from tests.deploy.rendered import Object, names
-from tests.deploy.test_deploy import DISCOVERY, SECRET, everything, pods
-from tests.deploy.test_manifests import INFORMER, grants
+from tests.deploy.test_deploy import DISCOVERY, NAMESPACE, SECRET, everything, pods
+from tests.deploy.test_manifests import INFORMER, ONE_NAMESPACE, grants
 from tests.e2e.kit import QUICK, Program, Stage, free_port, stamp
 from tests.simulator.objects import ended, job, pod
 from tests.sysfs.trees import mlx5_host
@@ -41,8 +41,6 @@ class Container:
         self.port = free_port()
         resources = f"/api/v1/namespaces/{PLACE}"
         env: dict[str, str] = {}
-        for source in container["envFrom"]:
-            env |= plane.call("GET", f"{resources}/configmaps/{source['configMapRef']['name']}")["data"]
         secrets = f"{resources}/secrets/cv-job-informer-api-credentials"
         credentials = {key: base64.b64decode(value) for key, value in plane.call("GET", secrets)["data"].items()}
         fields = {"metadata.name": name, "metadata.namespace": PLACE, "spec.nodeName": spec["nodeName"]}
@@ -54,16 +52,17 @@ class Container:
             elif "secretKeyRef" in source:
                 assert secrets.endswith(source["secretKeyRef"]["name"])
                 value = credentials[source["secretKeyRef"]["key"]].decode()
-            env[variable["name"]] = value
+            env[variable["name"]] = value.replace("$$", "$")
         folder.mkdir()
         env["KUBECONFIG"] = write_credentials(plane, folder, pod_token(plane, deployed))
         env["HEALTH_ADDRESS"] = f"127.0.0.1:{self.port}"
         for mount in container["volumeMounts"]:
             here = folder / mount["name"]
-            if mount["name"] == "credentials":
+            (volume,) = (item for item in spec["volumes"] if item["name"] == mount["name"])
+            if "secret" in volume:
                 here.mkdir()
-                for key, content in credentials.items():
-                    (here / key).write_bytes(content)
+                for item in volume["secret"]["items"]:
+                    (here / item["path"]).write_bytes(credentials[item["key"]])
             elif mount["name"] == "sys":
                 env["NETLINK"] = "no"  # the tree below is not this kernel's
                 mlx5_host(here)
@@ -79,12 +78,14 @@ class Container:
             return False
 
 
+@pytest.mark.parametrize("watched", ["all-namespaces", "one-namespace"])
 def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
-    scheduled_plane: ControlPlane, deployer: Deployer, stage: Stage, team: str, audit_log: Path
+    watched: str, scheduled_plane: ControlPlane, deployer: Deployer, stage: Stage, team: str, audit_log: Path
 ) -> None:
     simulator = stage.cloudvision
     cloudvision = {"API_SERVER": simulator.address, "API_TOKEN": simulator.token, "API_CA_FILE": str(simulator.ca_file)}
-    deployer.deploy(**cloudvision, LOCATION="lab", REPORT_HISTORY="0", **QUICK)
+    namespace = team if watched == "one-namespace" else ""
+    deployer.deploy(**cloudvision, LOCATION="lab", REPORT_HISTORY="0", NAMESPACE=namespace, **QUICK)
     begun = audit_log.stat().st_size
     informers = [Container(scheduled_plane, stage, item) for item in pods(scheduled_plane, "informer")]
     discovery = pods(scheduled_plane, "interface-discovery")[0]
@@ -133,10 +134,10 @@ def test_what_is_deployed_does_its_whole_job_and_uses_all_that_it_may(
         assert container.program.stop(40) == 0
         assert "HTTP 403" not in container.program.log
     assert simulator.rejected == []
-    everything_used(scheduled_plane, audit_log, begun)
+    everything_used(scheduled_plane, audit_log, begun, namespace)
 
-    written = names(everything(scheduled_plane)) - INFORMER - DISCOVERY
-    assert written - kept == {SECRET, "Lease/cv-job-informer", f"NodeInterfaceState/{node}"}
+    written = names(everything(scheduled_plane)) - INFORMER - DISCOVERY - ONE_NAMESPACE
+    assert written - kept == {SECRET, NAMESPACE, "Lease/cv-job-informer", f"NodeInterfaceState/{node}"}
     done = deployer("delete", "crd=true")
     assert done.returncode == 0, done.stderr
     assert everything(scheduled_plane) == []
@@ -165,15 +166,17 @@ def reports(plane: ControlPlane) -> list[Object]:
     ]
 
 
-def everything_used(plane: ControlPlane, audit_log: Path, begun: int) -> None:
+def everything_used(plane: ControlPlane, audit_log: Path, begun: int, namespace: str) -> None:
     """Every verb on every resource that is granted was asked for, and none was refused."""
     with audit_log.open() as log:
         log.seek(begun)
         entries = [json.loads(line) for line in log if line.endswith("\n")]
-    for account, cluster_roles, roles in (
-        ("cv-job-informer", ["cv-job-informer"], ["cv-job-informer", "cv-job-informer-node-states"]),
-        ("cv-interface-discovery", ["cv-interface-discovery"], ["cv-interface-discovery"]),
-    ):
+    base = "/apis/rbac.authorization.k8s.io/v1"
+    own_roles = f"{base}/namespaces/{PLACE}/roles"
+    jobs = f"namespaces/{namespace}/roles/cv-job-informer-jobs" if namespace else "clusterroles/cv-job-informer"
+    informer = [f"{base}/{jobs}", f"{own_roles}/cv-job-informer", f"{own_roles}/cv-job-informer-node-states"]
+    discovery = [f"{base}/clusterroles/cv-interface-discovery", f"{own_roles}/cv-interface-discovery"]
+    for account, paths in (("cv-job-informer", informer), ("cv-interface-discovery", discovery)):
         user = f"system:serviceaccount:{PLACE}:{account}"
         own = [entry for entry in entries if entry["user"]["username"] == user]
         refused = [entry for entry in own if entry["annotations"]["authorization.k8s.io/decision"] != "allow"]
@@ -187,9 +190,6 @@ def everything_used(plane: ControlPlane, audit_log: Path, begun: int) -> None:
             for entry in own
             if (item := entry.get("objectRef"))
         }
-        base = "/apis/rbac.authorization.k8s.io/v1"
-        paths = [f"{base}/clusterroles/{name}" for name in cluster_roles]
-        paths += [f"{base}/namespaces/{PLACE}/roles/{name}" for name in roles]
         granted = {grant[:3] for path in paths for grant in grants(plane.call("GET", path))}
         # An apply that makes the object is authorized as `create` too and written down as `patch`.
         granted -= {("cloudvision.arista.io", "nodeinterfacestates", "create")}

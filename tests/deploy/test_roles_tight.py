@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -112,8 +111,8 @@ def name_of(role: Object) -> str:
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
-    return render(tmp_path_factory.mktemp("rendered"))
+def objects() -> list[Object]:
+    return render()
 
 
 def credentials_of(plane: ControlPlane, stage: Stage, account: Account) -> str:
@@ -122,18 +121,24 @@ def credentials_of(plane: ControlPlane, stage: Stage, account: Account) -> str:
     return write_credentials(plane, folder, plane.token_for(account.namespace, account.name))
 
 
+@pytest.mark.parametrize("watched", ["all-namespaces", "one-namespace"])
 @pytest.mark.parametrize("verb", ["list", "watch"])
 def test_without_a_verb_on_what_it_reads_the_informer_is_refused_each_resource(
-    verb: str, scheduled_plane: ControlPlane, stage: Stage, objects: list[Object], lacking: Lacking
+    verb: str, watched: str, scheduled_plane: ControlPlane, stage: Stage, own_crds: list[Object]
 ) -> None:
-    role = "ClusterRole/cv-job-informer"
-    resources = {grant[:2] for grant in grants(one(objects, *role.split("/")))}
-    account = lacking("cv-job-informer", (role, "", verb))
+    one_namespace = watched == "one-namespace"
+    role = "Role/cv-job-informer-jobs" if one_namespace else "ClusterRole/cv-job-informer"
+    objects = render("one-namespace" if one_namespace else "")
+    resources = {grant[:2] for grant in grants(one(objects, *role.split("/"))) if grant[2] == verb}
+    assert own_crds
+    account = Account(scheduled_plane, objects, "cv-job-informer", {(role, "", verb)})
     env = {**SETTINGS, "KUBECONFIG": credentials_of(scheduled_plane, stage, account)}
+    env["NAMESPACE"] = account.namespace if one_namespace else ""
     program = Program("informer", "--dry-run", env=env, folder=stage.folder)
     stage.programs.append(program)
     for group, plural in sorted(resources):
         program.wait_for_log(f'cannot {verb} resource "{plural}" in API group "{group}"', timeout=60)
+    account.remove()
 
 
 INFORMER_WRITES = [
@@ -213,10 +218,10 @@ def test_without_a_verb_discovery_is_refused(
 
 @pytest.mark.parametrize("verb", ["", "list", "watch"], ids=["nothing", "list", "watch"])
 def test_with_the_sriov_operator_the_informer_needs_its_states(
-    verb: str, scheduled_plane: ControlPlane, stage: Stage, team: str, tmp_path: Path
+    verb: str, scheduled_plane: ControlPlane, stage: Stage, team: str
 ) -> None:
     lacks = ("ClusterRole/cv-job-informer-sriov", "sriovnetworknodestates", verb)
-    account = Account(scheduled_plane, render(tmp_path, "sriovoperator"), "cv-job-informer", {lacks})
+    account = Account(scheduled_plane, render("sriovoperator"), "cv-job-informer", {lacks})
     state = {"interfaces": [{"name": "rail0", "mac": macs(1), "pciAddress": "0000:3b:00.0"}]}
     api = "sriovnetwork.openshift.io/v1"
     body = {"apiVersion": api, "kind": "SriovNetworkNodeState", "metadata": {"name": "gpu-1", "namespace": team}}

@@ -6,13 +6,13 @@ Four releases, unless CVJI_SCHEMAS=all: each is a download of some 35 MB.
 import copy
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.binary import SOURCE, kubernetes_version
-from tests.deploy.rendered import COMPONENTS, Object, one, render
+from tests.deploy.rendered import FORMS, Object, one, render
 from tests.deploy.schema import RELEASES, Validator, definitions
+from tests.deploy.test_values import EVERYTHING
 
 pytestmark = pytest.mark.cluster
 OFTEN = ("v1.24.0", "v1.28.0", "v1.32.0", "v1.36.3")
@@ -24,12 +24,17 @@ def validator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return Validator(definitions(request.param, tmp_path_factory.mktemp("go")))
 
 
-def test_every_object_is_valid(validator: Validator, tmp_path: Path) -> None:
-    for component in COMPONENTS:
-        if component == "node-restriction" and not validator.has("ValidatingAdmissionPolicy"):
-            continue  # as the deployment leaves it out
-        for item in render(tmp_path, component):
-            assert validator.errors(item) == [], component or "base"
+@pytest.fixture
+def release(request: pytest.FixtureRequest) -> str:
+    found: str = request.node.callspec.params["validator"]
+    return found
+
+
+def test_every_object_is_valid(validator: Validator, release: str) -> None:
+    for values in (*FORMS.values(), EVERYTHING):
+        for item in render(values, kubernetes=release):
+            if not item["apiVersion"].startswith("monitoring.coreos.com/"):  # the Prometheus operator's
+                assert validator.errors(item) == [], values
 
 
 def spoil_name(pod: Object) -> None:
@@ -49,8 +54,8 @@ def spoil_needed(pod: Object) -> None:
 
 
 @pytest.mark.parametrize("spoil", [spoil_name, spoil_type, spoil_deep, spoil_needed])
-def test_what_is_wrong_is_found(validator: Validator, spoil: Callable[[Object], None], tmp_path: Path) -> None:
-    daemon_set = copy.deepcopy(one(render(tmp_path), "DaemonSet", "cv-interface-discovery"))
+def test_what_is_wrong_is_found(validator: Validator, spoil: Callable[[Object], None]) -> None:
+    daemon_set = copy.deepcopy(one(render(), "DaemonSet", "cv-interface-discovery"))
     spoil(daemon_set["spec"]["template"]["spec"])
     assert len(validator.errors(daemon_set)) == 1
 
@@ -60,9 +65,15 @@ def test_a_kind_that_a_release_does_not_have_is_found(validator: Validator) -> N
     assert validator.errors(budget) == ["policy/v1beta0 PodDisruptionBudget does not exist"]
 
 
-def test_node_restriction_is_for_1_30_and_newer(validator: Validator, request: pytest.FixtureRequest) -> None:
-    release = request.node.callspec.params["validator"]
-    assert validator.has("ValidatingAdmissionPolicy") == (int(release.split(".")[1]) >= 30)
+def test_node_restriction_is_for_releases_that_have_it(validator: Validator, release: str) -> None:
+    kinds = {item["kind"] for item in render(kubernetes=release)}
+    assert validator.has("ValidatingAdmissionPolicy") == ("ValidatingAdmissionPolicy" in kinds)
+
+
+def test_the_disruption_budget_evicts_unhealthy_pods_where_that_is_known(validator: Validator, release: str) -> None:
+    assert validator.has("PodDisruptionBudget")
+    budget = one(render(kubernetes=release), "PodDisruptionBudget", "cv-job-informer")
+    assert ("unhealthyPodEvictionPolicy" in budget["spec"]) == (int(release.split(".")[1]) >= 27)
 
 
 def test_the_newest_release_is_the_one_that_the_tests_run() -> None:

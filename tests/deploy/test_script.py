@@ -1,26 +1,37 @@
-"""What manifests/deploy.sh refuses without a look at any cluster: one line, exit code 2."""
+"""What `just deploy` refuses without a look at any cluster: one line, exit code 2."""
 
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.deploy.rendered import ROOT, needs
+from tests.deploy.rendered import ROOT, helm, names, needs, one
 
 GOOD = {"API_SERVER": "cv.example.com:443", "API_TOKEN": "secret", "LOCATION": "dc1", "SKIP_BUILD": "1"}
 
 
 def script(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The script where no cluster can be reached."""
+    (folder / "bin").mkdir(exist_ok=True)
+    if not (folder / "bin/helm").exists():
+        (folder / "bin/helm").symlink_to(helm())
     config = folder / "kubeconfig"
     config.write_text(
         '{"clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:9"}}], "current-context": "a", "contexts": [{"name": "a", "context": {"cluster": "a"}}]}'
     )
     return subprocess.run(
-        [ROOT / "manifests/deploy.sh", *arguments],
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(config), **env},
+        [sys.executable, "-B", "-m", "deploy", *arguments],
+        env={
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT / "manifests"),
+            "HOME": str(folder),
+            "KUBECONFIG": str(config),
+            **env,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -65,6 +76,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         ("REGISTRY", "r.example.com/x', newTag: 'y"),
         ("IMAGE_TAG", "a b"),
         ("PUSH", "maybe"),
+        ("EVENTS", "sometimes"),
         ("PUSH", "true"),  # without REGISTRY
         ("IMAGE_PULL_SECRET", "a}]"),
         ("API_CA_FILE", "/nowhere/ca.pem"),
@@ -114,18 +126,57 @@ def test_an_unknown_command_is_refused(tmp_path: Path) -> None:
 
 
 def test_help_names_every_setting(tmp_path: Path) -> None:
-    text = (ROOT / "manifests/deploy.sh").read_text()
-    settings = " ".join(re.findall(r"^(?:informer|discovery|other)_settings=\(([^)]*)\)", text, re.MULTILINE)).split()
-    assert len(settings) > 20
+    text = (ROOT / "manifests/deploy/settings.py").read_text()
+    settings = set(re.findall(r'"([A-Z]{2,}[A-Z_]+)"', text)) - {"DELETE_CRD"}
+    assert len(settings) > 30
     shown = script(tmp_path, "help").stdout
-    assert [name for name in settings if name not in shown and name != "DELETE_CRD"] == []
+    assert [name for name in sorted(settings) if name not in shown] == []
     for asked in (("deploy", "--help"), ("delete", "-h")):
         assert script(tmp_path, *asked).stdout == shown
 
 
-def test_what_the_informer_is_given_are_its_own_settings() -> None:
-    text = (ROOT / "manifests/deploy.sh").read_text()
-    known = set(re.findall(r'env(?:var)?="([A-Z_]+)"', (ROOT / "cvji/cli.py").read_text()))
-    for what in ("informer", "discovery"):
-        (names,) = re.findall(rf"^{what}_settings=\(([^)]*)\)", text, re.MULTILINE)
-        assert set(names.split()) <= known
+def test_without_helm_one_line_says_where_it_is_and_where_the_yaml_is(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/helm").write_text("")  # not executable
+    done = script(tmp_path, "deploy", **GOOD, PATH=str(tmp_path / "bin"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("deploy: helm is not installed: https://helm.sh/")
+    assert "`just manifests`" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_manifests_are_the_chart_with_the_settings(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("informer: {replicas: 3}\n")
+    more = (f"VALUES={values}", "JOB_OWNER=direct", "informer.priorityClassName=high", "HTTPS_PROXY=http://proxy:3128")
+    done = script(
+        tmp_path, "manifests", *more, "EVENTS=no", LOCATION="dc1", API_SERVER="cv", HTTPS_PROXY="http://elsewhere:1"
+    )
+    assert done.returncode == 0, done.stderr
+    objects = [item for item in yaml.safe_load_all(done.stdout) if item]
+    deployment = one(objects, "Deployment", "cv-job-informer")["spec"]
+    pod = deployment["template"]["spec"]
+    variables = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    assert deployment["replicas"] == 3
+    assert pod["priorityClassName"] == "high"
+    assert (variables["JOB_OWNER"], variables["EVENTS"]) == ("direct", "false")
+    assert variables["HTTPS_PROXY"] == "http://proxy:3128"  # the environment's is this machine's own
+    assert "Namespace/cloudvision" in names(objects)
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [("jobs.owner=boss", "jobs.owner: "), ("apiToken=x", "additional properties 'apiToken' not allowed")],
+)
+def test_a_wrong_value_of_the_chart_is_named(argument: str, named: str, tmp_path: Path) -> None:
+    done = script(tmp_path, "deploy", argument, **GOOD)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_proxy_s_password_is_refused(tmp_path: Path) -> None:
+    done = script(tmp_path, "deploy", "HTTPS_PROXY=http://user:password@proxy", **GOOD)
+    assert done.returncode == 2
+    assert done.stderr.startswith("deploy: HTTPS_PROXY holds credentials")
+    assert "password" not in done.stderr

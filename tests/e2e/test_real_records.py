@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from cvji.jobs.report import Holds, JobState, Key, of_macs
 from cvji.kube.client import Api, ApiError
@@ -18,7 +17,7 @@ from cvji.reports.store import PAGE
 from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
 from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.cluster.crds import report_crds
-from tests.deploy.rendered import ROOT
+from tests.deploy.rendered import one, render
 from tests.e2e.kit import write_kubeconfig
 from tests.unit.test_records import MACS, UID, job_report
 from tests.unit.test_store import Leader
@@ -371,8 +370,7 @@ def test_the_informers_role_is_enough_for_the_store_and_no_verb_of_it_is_for_not
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plane = prepared_plane
-    documents = yaml.safe_load_all((ROOT / "manifests/base/informer-rbac.yaml").read_text())
-    (role,) = [found for found in documents if found["kind"] == "Role"]
+    role = one(render(), "Role", "cv-job-informer")
     rules = [
         {"apiGroups": rule["apiGroups"], "resources": [resource], "verbs": [verb]}
         for rule in role["rules"]

@@ -187,7 +187,7 @@ def test_a_report_that_waits_for_cloudvision_costs_less_than_a_kilobyte_in_memor
     assert sum(cost(what, many, fill) for what, fill in costs.items()) < 1024
 
 
-DEPLOYED: dict[str, Any] = {"MALLOC_ARENA_MAX": "1"}  # as in manifests/base/informer.yaml
+DEPLOYED: dict[str, Any] = {"MALLOC_ARENA_MAX": "1"}  # as in the chart
 
 
 class Fleet:

@@ -1,11 +1,9 @@
 """`cvji check`: a sound site has no line but ok; for each fault there is its own line, with advice, and no other."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from cvji import check
 from cvji.checks.result import Level, Result, exit_code
@@ -13,10 +11,10 @@ from cvji.checks.site import Site
 from cvji.deployed import Deployed
 from cvji.kube.client import ApiError
 from cvji.reports.records import GROUP
+from tests.cluster.crds import own_crd, report_crds
 from tests.unit.api import FakeApi
 from tests.unit.world import T0, mac, stamp
 
-MANIFESTS = Path(__file__).parents[2] / "manifests" / "base"
 NAMESPACE = "/api/v1/namespaces/cloudvision"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 RECORDS = f"/apis/{GROUP}/v1/namespaces/cloudvision"
@@ -60,8 +58,7 @@ def sound() -> FakeApi:
     for name, kinds in groups.items():
         resources = [{"name": f"{kind.lower()}s", "kind": kind} for kind in kinds]
         api.answers[f"/apis/{name}/v1"] = {"resources": resources}
-    for file in ("crd", "crd-jobreport", "crd-nodereport"):
-        crd = yaml.safe_load((MANIFESTS / f"{file}.yaml").read_text())
+    for crd in (own_crd(), *report_crds()):
         api.answers[f"{CRDS}/{crd['metadata']['name']}"] = crd
     api.put(f"{NAMESPACE}/pods?informer", pod("informer-a"), pod("informer-b"))
     api.put(f"{NAMESPACE}/pods?interface-discovery", pod("d-1", node="node-1"), pod("d-2", node="node-2"))
@@ -197,24 +194,3 @@ def test_words_of_others_cannot_forge_a_line() -> None:
     made = Result("reports", Level.OK, "words\n\x1b[31mFAIL\r", "")
     assert "\x1b" not in check.line(made)
     assert check.line(made).count("\n") <= 1
-
-
-def test_it_asks_for_every_permission_that_the_roles_grant() -> None:
-    from cvji.checks.cluster import needed
-
-    site = Site(sound(), "cloudvision", Deployed({"LOCATION": "lab"}), T0, {})
-    asked = {(item.verb, item.group, item.resource, item.subresource) for item in needed(site)}
-    granted = set()
-    for role in yaml.safe_load_all((MANIFESTS / "informer-rbac.yaml").read_text()):
-        for rule in role.get("rules", ()):
-            for group in rule["apiGroups"]:
-                for resource in rule["resources"]:
-                    name, _, sub = resource.partition("/")
-                    granted |= {(verb, group, name, sub) for verb in rule["verbs"]}
-    served = {"pods", "jobs", "leases", "jobreports", "nodereports", "nodeinterfacestates", "events"}
-    unasked = {item for item in granted if item[2] in served and item[1] in ("", "batch", "coordination.k8s.io", GROUP)}
-    assert unasked - asked == set()
-    assert (
-        asked - granted - {("create", "", "events", ""), ("patch", "", "events", "")}
-        == {(verb, GROUP, "nodeinterfacestates", "") for verb in ("list", "watch")} - granted
-    )

@@ -66,9 +66,8 @@ def test_every_section_of_the_design_that_code_names_is_there() -> None:
 @every_page
 def test_every_file_that_is_named_exists(page: str) -> None:
     text = " ".join([*SPANS[page], *blocks(page, "mermaid")])
-    for name in re.findall(r"(?<![\w/.{-])((?:cvji|tests|docs|build|manifests|components)/[\w./-]*)", text):
+    for name in re.findall(r"(?<![\w/.{-])((?:cvji|tests|docs|build|manifests)/[\w./-]*)", text):
         path = name.rstrip(".")
-        path = f"manifests/{path}" if path.startswith("components/") else path
         assert (ROOT / path).exists(), name
 
 
@@ -129,7 +128,7 @@ def test_every_command_of_the_program_exists_with_its_flags(page: str) -> None:
         for piece in re.split(r"&&|\||>|;", line):
             words = piece.split()
             place = next((place for place, word in enumerate(words) if word.rpartition("/")[2] == "cvji"), None)
-            if place is None or words[0] == "scp" or words[place + 1 :] in ([], ["COMMAND", "--help"]):
+            if place is None or words[0] in ("scp", "helm") or words[place + 1 :] in ([], ["COMMAND", "--help"]):
                 continue
             command, rest = COMMAND, words[place + 1 :]
             while rest and (below := getattr(command, "commands", {}).get(rest[0])):

@@ -1,10 +1,12 @@
-"""The pages, the manifests and `just deploy` have every setting as it is declared."""
+"""The pages, the chart and `just deploy` have every setting as it is declared."""
 
+import importlib.util
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from cvji.commands import (
     READ_ELSEWHERE,
@@ -18,9 +20,14 @@ from cvji.commands import (
     NodeSettings,
     ReconcileSettings,
 )
-from cvji.settings import Declared, Place, Settings, at_least_1s, declared, duration, duration_or_never
+from cvji.settings import Declared, Place, Settings, declared
 
 ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("deploy_settings", ROOT / "manifests/deploy/settings.py")
+assert _spec is not None
+assert _spec.loader is not None
+deploy: Any = importlib.util.module_from_spec(_spec)  # run as a program of its own, by any Python
+_spec.loader.exec_module(deploy)
 COMMANDS: tuple[type[Settings], ...] = (
     InformerSettings,
     DiscoverSettings,
@@ -32,8 +39,10 @@ COMMANDS: tuple[type[Settings], ...] = (
     HoldersSettings,
     ReconcileSettings,
 )
-WORKLOADS = {InformerSettings: ("informer", "Deployment"), DiscoverSettings: ("discovery", "DaemonSet")}
-DEPLOY = (ROOT / "manifests/deploy.sh").read_text("utf-8")
+WORKLOADS: dict[type[Settings], str] = {InformerSettings: "informer", DiscoverSettings: "discovery"}
+SCHEMA = json.loads((ROOT / "manifests/chart/values.schema.json").read_text("utf-8"))
+PROXIES = {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}
+NOT_SET = {"", "API_TOKEN", "KUBE_CONTEXT"}  # the token comes as a file; no kubeconfig in a pod
 CHOOSABLE = (Place.CONFIGMAP, Place.CHOSEN)
 ALL = sorted(
     {one for kind in COMMANDS for one in declared(kind) if one.env},
@@ -61,49 +70,37 @@ def test_the_pages_have_no_setting_that_there_is_not() -> None:
     assert names == {one.env for one in ALL} | set(READ_ELSEWHERE)
 
 
-def array(name: str) -> set[str]:
-    """The words of an array of manifests/deploy.sh."""
-    found = re.search(rf"^{name}=\(([^)]*)\)", DEPLOY, re.MULTILINE)
-    assert found
-    return set(found[1].split())
+def schema_of(path: str) -> dict[str, Any]:
+    """What the chart's schema says of a value."""
+    found = SCHEMA
+    for part in path.split("."):
+        found = found["properties"][part]
+        if "$ref" in found:
+            found = SCHEMA["$defs"][found["$ref"].rpartition("/")[2]]
+    return found
 
 
 @pytest.mark.parametrize("kind", WORKLOADS)
-def test_deploy_puts_into_each_configmap_what_belongs_there(kind: type[Settings]) -> None:
-    keys = {one.env for one in declared(kind) if one.setting.place is Place.CONFIGMAP}
-    assert array(f"{WORKLOADS[kind][0]}_settings") == keys
+def test_the_chart_sets_what_belongs_to_each_workload_and_nothing_unknown(kind: type[Settings]) -> None:
+    name = WORKLOADS[kind]
+    files = [ROOT / "manifests/chart/templates" / file for file in (f"{name}.yaml", "_helpers.tpl")]
+    template = "".join(file.read_text("utf-8") for file in files)
+    env = set(re.findall(r"- name: ([A-Z_]{4,})$|- name: ([A-Z_]{4,}) #", template, re.MULTILINE))
+    names = {one or other for one, other in env} - {"MALLOC_ARENA_MAX", "POD_IP"} - PROXIES
+    known = {one.env for one in declared(kind)}
+    assert names <= known | set(READ_ELSEWHERE)
+    assert {one.env for one in declared(kind) if one.setting.place is not Place.CHOSEN} - names <= NOT_SET
 
 
 def test_deploy_takes_whatever_a_user_chooses() -> None:
-    taken = array("informer_settings") | array("discovery_settings") | array("other_settings")
-    assert {one.env for kind in WORKLOADS for one in declared(kind) if one.setting.place in CHOOSABLE} <= taken
+    chosen = {one.env for kind in WORKLOADS for one in declared(kind) if one.setting.place in CHOOSABLE}
+    assert chosen <= {*deploy.VALUES, *deploy.FLAGS, *deploy.OTHERS}
 
 
-def test_deploy_knows_the_values_and_which_settings_are_durations() -> None:
-    chosen = [one for kind in WORKLOADS for one in declared(kind) if one.setting.place in CHOOSABLE]
-    checked = {
-        name: set(values.split()) for name, values in re.findall(r"^ +one_of ([A-Z_]+) (.+)$", DEPLOY, re.MULTILINE)
-    }
-    assert {one.env: set(one.choices) for one in chosen if one.choices} == {
-        name: values for name, values in checked.items() if name != "COMPONENT"
-    }
-    periods = re.search(r"for name in ([A-Z_ ]+); do\s+matches \"\$name\" \"\$period\"", DEPLOY)
-    assert periods
-    assert set(periods[1].split()) - {"ROLLOUT_TIMEOUT"} == {
-        one.env for one in chosen if one.setting.read in (duration, at_least_1s)
-    }
-    assert re.findall(r"matches ([A-Z_]+) \"\$period\|\[Nn\]", DEPLOY) == [
-        one.env for one in chosen if one.setting.read is duration_or_never
-    ]
-
-
-@pytest.mark.parametrize("kind", WORKLOADS)
-def test_the_pod_templates_set_what_belongs_to_them_and_nothing_unknown(kind: type[Settings]) -> None:
-    name, workload = WORKLOADS[kind]
-    (template,) = (
-        found["spec"]["template"]["spec"]
-        for found in yaml.safe_load_all((ROOT / f"manifests/base/{name}.yaml").read_text("utf-8"))
-        if found["kind"] == workload
-    )
-    env = {item["name"] for item in template["containers"][0]["env"]} - {"MALLOC_ARENA_MAX", "POD_IP"}
-    assert env == {one.env for one in declared(kind) if one.setting.place is Place.POD}
+def test_the_charts_schema_has_the_choices_of_each_setting() -> None:
+    checked = 0
+    for one in {one for kind in WORKLOADS for one in declared(kind) if one.choices}:
+        if path := deploy.VALUES.get(one.env):
+            assert set(schema_of(path)["enum"]) == set(one.choices), one.env
+            checked += 1
+    assert checked == len(deploy.ENUMS)
