@@ -5,11 +5,9 @@ import pytest
 from cvji.checks.cluster import needed
 from cvji.checks.site import Site
 from cvji.deployed import Deployed, read
-from cvji.jobs.nics import Mode
-from cvji.jobs.owners import OwnerPolicy
 from cvji.jobs.policy import Policy
 from cvji.reports.records import GROUP
-from cvji.settings import NodeConfigMode
+from cvji.settings import Mode, NodeConfigMode, OwnerPolicy
 from tests.deploy.rendered import Object, one, render
 from tests.unit.api import FakeApi
 from tests.unit.test_check import sound
