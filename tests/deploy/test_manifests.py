@@ -1,6 +1,5 @@
 """The manifests against the code: roles and the registry, settings and the command line, versions, hardening."""
 
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,13 @@ import pytest
 import yaml
 
 from cvji import __version__
+from cvji.commands import READ_ELSEWHERE, DiscoverSettings, InformerSettings
 from cvji.informer.loop import DRAIN, FLUSH
 from cvji.informer.run import NAME
 from cvji.jobs.kinds import BUILT_IN
 from cvji.reports.records import GROUP, PLURALS
-from cvji.settings import NodeConfigMode
-from tests.deploy.rendered import CHART, COMPONENTS, NEEDED, ROOT, Object, helm, names, one, render
+from cvji.settings import NodeConfigMode, declared
+from tests.deploy.rendered import CHART, COMPONENTS, NEEDED, Object, helm, names, one, render
 
 INFORMER = {
     "CustomResourceDefinition/jobreports.cloudvision.arista.io",
@@ -187,9 +187,11 @@ def environment(workload: Object) -> dict[str, str]:
     return {item["name"]: item["value"] for item in variables if "value" in item}
 
 
+DECLARED = {one.env: one for kind in (InformerSettings, DiscoverSettings) for one in declared(kind)}
+
+
 def test_every_variable_of_the_pods_is_a_setting_of_the_program(base: list[Object]) -> None:
-    known = set(re.findall(r'env(?:var)?="([A-Z_]+)"', (ROOT / "cvji/cli.py").read_text()))
-    known |= {"POD_NAME", "POD_IP", "MALLOC_ARENA_MAX"}
+    known = {*DECLARED, *READ_ELSEWHERE, "POD_IP", "MALLOC_ARENA_MAX"}
     for spec in pod_specs(base):
         assert {variable["name"] for variable in spec["containers"][0]["env"]} <= known
 
@@ -200,13 +202,10 @@ def test_the_image_has_the_program_s_version(base: list[Object]) -> None:
 
 
 def test_the_values_defaults_are_the_program_s(base: list[Object]) -> None:
-    known = dict(
-        re.findall(r'env="([A-Z_]+)".*?\] = (\S+),?$', (ROOT / "cvji/cli.py").read_text(), re.MULTILINE | re.DOTALL)
-    )
     deployed = environment(one(base, "Deployment", "cv-job-informer"))
     names = "STABILITY_DELAY START_MAX_WAIT KIND_RETRY RESYNC_INTERVAL REPORT_HISTORY JOB_OWNER JOBCONFIG_MODE"
     for name in names.split():
-        assert known[name].strip('",') == deployed[name]
+        assert DECLARED[name].shown_default == deployed[name]
 
 
 def test_chart_and_program_have_one_version() -> None:

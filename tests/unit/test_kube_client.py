@@ -223,7 +223,7 @@ def test_a_credential_source_is_asked_once_for_requests_that_follow_one_another(
     api = api_for(
         f"http://{server.address}", tmp_path, monkeypatch, exec_user(tmp_path, f"echo >> {asked}\necho '{past}'")
     )
-    server.pieces = [b"fine"]
+    server.pieces, server.headers = [b"fine"], {"Connection": "close"}
     before = len(asked.read_text())
     for _ in range(5):
         assert api.get("/") == b"fine"

@@ -72,7 +72,7 @@ def test_the_pages_have_no_setting_that_there_is_not() -> None:
 
 def schema_of(path: str) -> dict[str, Any]:
     """What the chart's schema says of a value."""
-    found = SCHEMA
+    found: dict[str, Any] = SCHEMA
     for part in path.split("."):
         found = found["properties"][part]
         if "$ref" in found:
