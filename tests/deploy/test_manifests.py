@@ -1,18 +1,18 @@
 """The manifests against the code: roles and the registry, settings and the command line, versions, hardening."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cvji import __version__
+from cvji.commands import DiscoverSettings, InformerSettings
 from cvji.informer.loop import DRAIN, FLUSH
 from cvji.informer.run import NAME
 from cvji.jobs.kinds import BUILT_IN
 from cvji.reports.records import GROUP, PLURALS
-from cvji.settings import NodeConfigMode
-from tests.deploy.rendered import COMPONENTS, ROOT, Object, names, one, render
+from cvji.settings import NodeConfigMode, declared
+from tests.deploy.rendered import COMPONENTS, Object, names, one, render
 
 INFORMER = {
     "CustomResourceDefinition/jobreports.cloudvision.arista.io",
@@ -173,8 +173,8 @@ def is_settings(item: Object) -> bool:
 
 
 def test_every_variable_of_the_pods_is_a_setting_of_the_program(base: list[Object]) -> None:
-    known = set(re.findall(r'env(?:var)?="([A-Z_]+)"', (ROOT / "cvji/cli.py").read_text()))
-    known |= {"POD_NAME", "POD_IP", "MALLOC_ARENA_MAX"}
+    known = {setting.env for kind in (InformerSettings, DiscoverSettings) for setting in declared(kind)}
+    known |= {"POD_IP", "MALLOC_ARENA_MAX"}
     for spec in pod_specs(base):
         assert {variable["name"] for variable in spec["containers"][0]["env"]} <= known
     for item in base:

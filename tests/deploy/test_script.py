@@ -121,11 +121,3 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
     assert [name for name in settings if name not in shown and name != "DELETE_CRD"] == []
     for asked in (("deploy", "--help"), ("delete", "-h")):
         assert script(tmp_path, *asked).stdout == shown
-
-
-def test_what_the_informer_is_given_are_its_own_settings() -> None:
-    text = (ROOT / "manifests/deploy.sh").read_text()
-    known = set(re.findall(r'env(?:var)?="([A-Z_]+)"', (ROOT / "cvji/cli.py").read_text()))
-    for what in ("informer", "discovery"):
-        (names,) = re.findall(rf"^{what}_settings=\(([^)]*)\)", text, re.MULTILINE)
-        assert set(names.split()) <= known
