@@ -33,4 +33,4 @@ def test_it_runs_on_glibc_2_31_without_python_and_leaves_nothing_behind(bare: Pa
 def test_wrong_settings_are_one_line_there_too(bare: Path) -> None:
     done = chrooted(bare, "/cvji", "informer")
     assert done.returncode == 2
-    assert done.stderr == "cvji: LOCATION is not set: give this site's name in CloudVision, by --location or LOCATION\n"
+    assert done.stderr == "cvji: LOCATION (--location) is not set: give this site's name in CloudVision\n"
