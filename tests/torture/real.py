@@ -32,7 +32,7 @@ RULES = Rules(stability=0.5, wait=6.0, lag=2.0, grain=2.0, delivery=4.0, recorde
 DELAYS: dict[str, str] = {"STABILITY_DELAY": "0.5s", "START_MAX_WAIT": "6s"}
 STEP = 0.5
 LEASE = 15.0  # seconds
-RECOVERY = 3.0  # seconds until every watch of a process is open again, or twice as long as the fault was
+RECOVERY = 3.0  # seconds until every watch of a process is open again, or twice as long as the fault was, up to a retry
 SETTLED = 60.0  # seconds within which all must be told once faults are over: the longest pause between attempts is 30
 QUIET = RULES.wait + RULES.stability + RULES.delivery  # seconds after which nothing more is told
 AWAY = ("refused", "503", "slow", "silent")
@@ -196,7 +196,7 @@ class RealHistory(History):
         now = time.time()
         if now > self.healthy_from:
             self.troubled_at = max(self.troubled_at, now)
-        self.healthy_from = now + max(RECOVERY, 2 * (now - self.troubled_at))
+        self.healthy_from = now + min(max(RECOVERY, 2 * (now - self.troubled_at)), RULES.retry)
 
     def cloudvision_goes(self, away: bool) -> None:
         cloudvision = self.stage.cloudvision
@@ -269,16 +269,18 @@ class RealHistory(History):
         self.mirrored = len(self.cluster.log)
         for program in [program for program in self.programs if program.process.poll() is not None]:
             self.programs.remove(program)
-            if program.process.returncode != -signal.SIGKILL and not self.leaders:
-                self.wrong.append(f"ended by itself with {program.process.returncode}")
-            elif program.process.returncode == -signal.SIGKILL:
+            if program.process.returncode == -signal.SIGKILL:
                 self.down_until = max(self.down_until, now)
                 self.disarm()
+            elif not (self.leaders and program.process.returncode == 1):  # it lost the lease
+                self.wrong.append(f"ended by itself with {program.process.returncode}")
         for program in list(self.leaving):
             if time.monotonic() > self.awake_at.get(program, float("inf")):
                 del self.awake_at[program]
                 program.process.send_signal(signal.SIGCONT)
-            if (code := program.process.poll()) is not None:
+                self.leaving.remove(program)
+                self.programs.append(program)  # a replica like any other: it stood by, or none took its lease
+            elif (code := program.process.poll()) is not None:
                 self.leaving.remove(program)
                 right = {1 if self.leaders else 0, -signal.SIGKILL}  # by a trigger that was set for it
                 if "watching" not in program.log:  # before it could know of SIGTERM
