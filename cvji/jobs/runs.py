@@ -63,7 +63,7 @@ class Runs:
 
     __slots__ = (
         "_began", "_changes", "_ended_at", "_first_seen", "_held_changes", "_keep_at", "_kept", "_let_go",
-        "_missed_newest", "_newest", "_not_before", "_pending", "_policy", "_since", "_steady", "_succeeded",
+        "_idle_started", "_missed_newest", "_newest", "_not_before", "_pending", "_policy", "_since", "_steady", "_succeeded",
         "_vacant", "due", "over", "reported", "state",
     )  # fmt: skip
 
@@ -79,6 +79,7 @@ class Runs:
         self._not_before = 0  # what the job holds belonged to another job until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
         self._ended_at = 0  # when the job ended
+        self._idle_started = 0  # the earliest start of its pods while it held nothing: they may be gone since
         self._missed_newest = 0  # what `_newest` will be, should the job go on after an end that was not reported
         self._let_go = int(now)  # when it let the last NIC go
         self._began = self._since = self._steady = self._vacant = now
@@ -203,7 +204,7 @@ class Runs:
         previous = self.reported
         run = previous.run + 1 if previous is not None else 1
         self._note_kept(view, pods)
-        start = self._start_time(view, job, now)
+        start = self._start_time(view, job, pods, now)
         return self._report(view, job, run, JobState.RUNNING, start, None, union([held, self._kept]))
 
     def _lacks_a_pod(self, view: View, pods: Pods) -> bool:
@@ -240,6 +241,7 @@ class Runs:
             finished = view.group.finished
             # Not where it ended before the start that the object speaks of now: then nothing is known of that run.
             if not finished or not self._unseen_pods(view) or finished < (job.started or 0):
+                self._idle_started = view.group.started
                 return None
             self.state, self._vacant, self._let_go = State.VACANT, now, int(min(now, finished))
         elif self.state is not State.VACANT:
@@ -282,7 +284,8 @@ class Runs:
         last, end = view.last, End(JobState.CANCELLED)
         if last is not None and view.independent:
             end = last.end or last.end_if_deleted or end
-        if end.at is None and end.state is JobState.CANCELLED and self.state is State.VACANT:
+        vacant = self.state is State.VACANT and not view.group.holding
+        if end.at is None and end.state is JobState.CANCELLED and vacant:
             end = End(JobState.CANCELLED, self._let_go)
         report = None
         missed = last is not None and view.independent and self.state is not State.ENDED and not owner_expected
@@ -349,18 +352,21 @@ class Runs:
             return None
         previous = self.reported
         run = previous.run + 1 if previous is not None else 1
-        start = self._start_time(view, job, now)
+        start = self._start_time(view, job, pods, now)
         return self._report(view, job, run, end.state, start, max(at, start), held)
 
     # --- what is reported ---------------------------------------------------------------------------
 
-    def _start_time(self, view: View, job: Job, now: float) -> int:
+    def _start_time(self, view: View, job: Job, pods: Pods, now: float) -> int:
         """The object's own start where that is not before the end of the run before; else that of the run's pods."""
         previous = max(self._not_before, (self.reported.end or 0) if self.reported else 0)
         if job.started and job.started >= previous:
             return job.started
+        started = view.group.started
+        if started == self._idle_started:
+            started = min((pod.started for pod in pods.new_pods(view.uid) if pod.started and pod.ran), default=0)
         # Without a pod of its own, what the run holds was left by the run before it.
-        return max(view.group.started or previous or job.created or int(now), previous)
+        return max(started or previous or job.created or int(now), previous)
 
     def _report(
         self, view: View, job: Job, run: int, state: JobState, start: int, end: int | None, held: Holds

@@ -12,7 +12,8 @@ passes until CloudVision shows a decision. Of what faults hide, each right readi
   held. It must be told if a leader saw it for long enough and lived to record that.
 - How a run ended must be told as its object said, if a leader saw that (an event of a watch that was replayed, or a
   list) and lived for `recorded` seconds. Otherwise every cause until it held something again is right.
-- NICs of succeeded pods that are gone must be told if one leader saw both, and lived; otherwise they may.
+- NICs of succeeded pods that are gone must be told if one leader saw both, and lived; otherwise they may. Of a run
+  that need not be told, only what its pods' objects still say when it is.
 
 Where docs/design.md#runs is silent, this is how it is read:
 
@@ -206,6 +207,8 @@ class JobJudge:
         options, _ = expected.holdings(first, last, nodes)
         if expected.endings(last):
             least, most = expected.counts(min(over, end + self.rules.wait), first, last, nodes)
+            if entries[0].state != "RUNNING" and not expected.must(first, last):
+                least &= self.still_said(entry.at, nodes)
             ever = expected.ever(first, last, nodes)
             running = self.at_end(entries, first, last, nodes)
             options = [
@@ -217,6 +220,11 @@ class JobJudge:
         if any(one.least <= holds <= one.most for one in options):
             return []
         return [f"holds {sorted(holds)}, not {' or '.join(words(one) for one in options)}"]
+
+    def still_said(self, at: float, nodes: bool) -> Macs:
+        """What its pods' objects say at `at` that they held."""
+        there = [life for life in self.subject.pods if (life.gone if nodes else life.told_until) > at]
+        return frozenset().union(*({life.pod.node} if nodes else life.had for life in there))
 
     def at_end(self, entries: list[Entry], first: int, last: int, nodes: bool) -> Macs:
         """What a leader may have seen held when it learnt of the end, and what it had told until then."""

@@ -193,6 +193,17 @@ def test_a_deleted_running_job_is_cancelled_now() -> None:
     assert (report.state, report.end, report.holds) == (CANCELLED, at(42), macs(1))
 
 
+def test_a_job_deleted_while_it_holds_something_again_ends_at_its_deletion() -> None:
+    world = running()
+    world.now = 42
+    world.delete_pod()
+    world.run(10)
+    world.pod("next", nics=(2,), created=43)
+    world.delete_job()
+    (report,) = world.run(600)
+    assert (report.state, report.end, report.holds) == (CANCELLED, at(52), macs(1, 2))
+
+
 def test_a_job_that_ends_before_it_started_is_never_sent() -> None:
     world = World()
     world.job()
@@ -542,6 +553,19 @@ def test_a_job_that_lost_all_its_pods_is_cancelled_and_runs_again() -> None:
     world.job("job", *of[:2], status={"startTime": stamp(0), "completionTime": stamp(711), **COMPLETE})
     world.run()
     assert world.runs() == {"job": (CANCELLED, 0, 100, macs(1)), "job.2": (COMPLETED, 700, 711, macs(2))}
+
+
+def test_a_run_does_not_start_with_pods_that_were_gone_before_this_leader_judged() -> None:
+    world = World(leading=False)
+    of = ("kubeflow.org/v1", "PyTorchJob", "job")
+    world.job("job", *of[:2])
+    world.pod("a", of=of, started=1)
+    world.delete_pod("a")
+    world.lead()
+    world.run(100)
+    world.pod("b", nics=(2,), of=of, created=90, started=95)
+    world.run(10)
+    assert world.runs() == {"job": (RUNNING, 95, None, macs(2))}
 
 
 def test_a_suspended_job_holds_what_is_stuck_and_ends_its_run_with_its_last_pod() -> None:
