@@ -238,10 +238,9 @@ class Runs:
     def _vacate(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
         """-> VACANT -> IDLE: the job holds nothing; at once if it is stopped, else for START_MAX_WAIT."""
         if self.state is State.IDLE:
-            finished = view.group.finished
+            finished, self._idle_started = view.group.finished, view.group.started
             # Not where it ended before the start that the object speaks of now: then nothing is known of that run.
             if not finished or not self._unseen_pods(view) or finished < (job.started or 0):
-                self._idle_started = view.group.started
                 return None
             self.state, self._vacant, self._let_go = State.VACANT, now, int(min(now, finished))
         elif self.state is not State.VACANT:
@@ -364,7 +363,8 @@ class Runs:
             return job.started
         started = view.group.started
         if started == self._idle_started:
-            started = min((pod.started for pod in pods.new_pods(view.uid) if pod.started and pod.ran), default=0)
+            there = (pod.started for pod in pods.pods(view.uid) if pod.started and pod.ran)
+            started = min(there, default=started)
         # Without a pod of its own, what the run holds was left by the run before it.
         return max(started or previous or job.created or int(now), previous)
 

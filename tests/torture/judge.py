@@ -15,6 +15,8 @@ passes until CloudVision shows a decision. Of what faults hide, each right readi
 - NICs of succeeded pods that are gone must be told if one leader saw both, and lived; otherwise they may. Of a run
   that need not be told, only what its pods' objects still say when it is.
 
+- A cluster may be told to outlive its job by a leader whose watch of pods stood still; it must be told to have ended.
+
 Where docs/design.md#runs is silent, this is how it is read:
 
 1. Holding is of running pods: a job whose pods have all succeeded holds nothing. It is CANCELLED after
@@ -117,7 +119,8 @@ class JobJudge:
         @cache
         def best(run: int, first: int) -> Found:
             if first == len(fragments):
-                return tuple(f"{name}: {describe(entries[-1])}, and was not" for name, entries in self.runs[run:])
+                left = [(name, entries) for name, entries in self.runs[run:] if not self.believed(entries)]
+                return tuple(f"{name}: {describe(entries[-1])}, and was not" for name, entries in left)
             choices = []
             for last in range(first, len(fragments)):
                 if last == len(fragments) - 1 or splits[last] is not Split.NEVER:
@@ -130,6 +133,13 @@ class JobJudge:
             return min(choices, key=len)
 
         return best(0, 0)
+
+    def believed(self, entries: list[Entry]) -> bool:
+        """Whether a leader whose watch of pods stood still took a cluster to have outlived its job."""
+        if self.subject.master_end is None or entries[-1].state != "CANCELLED":
+            return False
+        blind = (life for life in self.subject.pods if not self.evidence.overlap(life.ended, entries[0].at))
+        return entries[-1].macs <= frozenset().union(*(life.had for life in blind))
 
     def missing(self, first: int, last: int) -> str:
         fragments, uid = self.subject.fragments, self.subject.uid
