@@ -130,7 +130,7 @@ class Cluster:
         group, held = self._group_of(pod), self._sources.holds(pod)
         self._count(group, pod, held, -1)
         if pod.stage is Stage.SUCCEEDED and pod.uid not in self._over:
-            group.left.update(dict.fromkeys((*split(held.macs), *held.nodes), pod.created))
+            group.left.update(dict.fromkeys((*split(held.macs), *held.nodes), (pod.created, pod.finished or 0)))
             group.succeeded += 1
             group.changes += 1
         else:
@@ -201,7 +201,7 @@ class Cluster:
         group.newest = max(group.newest, pod.created)
         if pod.started and (not group.started or pod.started < group.started) and pod.ran:
             group.started = pod.started
-        if pod.finished and pod.finished > group.finished:
+        if pod.finished and pod.finished > group.finished and pod.ran:
             group.finished = pod.finished
 
     @staticmethod
@@ -316,10 +316,26 @@ class Cluster:
             if pod.stage is not Stage.PENDING and not waits and pod.created <= newest:
                 self._over.add(pod.uid)
         if group := self._groups.get(uid):
-            group.left = {held: created for held, created in group.left.items() if created > newest}
-            pods = self.new_pods(uid)
-            group.started = min((pod.started for pod in pods if pod.started and pod.ran), default=0)
-            group.finished = max((pod.finished for pod in pods if pod.finished), default=0)
+            group.left = {held: times for held, times in group.left.items() if times[0] > newest}
+            self._recount_times(uid, group)
+
+    def begin_run(self, uid: str, started: int) -> None:
+        """A run of the job begins; by its object, at `started` (0: it does not say).
+
+        What was created and has finished before that belongs to an earlier run, and pods that are gone to none.
+        """
+        for pod in self.new_pods(uid):
+            if pod.stage in _ENDED and pod.created < started and (pod.finished or 0) < started:
+                self._over.add(pod.uid)
+        if group := self._groups.get(uid):
+            group.left = {held: times for held, times in group.left.items() if max(times) >= started}
+            self._recount_times(uid, group)
+
+    def _recount_times(self, uid: str, group: Group) -> None:
+        pods = self.pods(uid)
+        finished = [pod.finished for pod in pods if pod.finished and pod.ran]
+        group.started = min((pod.started for pod in pods if pod.started and pod.ran), default=0)
+        group.finished = max((*finished, *(times[1] for times in group.left.values())), default=0)
 
     def depart(self, uid: str) -> None:
         """The deletion of a job was judged."""

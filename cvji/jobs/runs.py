@@ -63,7 +63,7 @@ class Runs:
 
     __slots__ = (
         "_began", "_changes", "_ended_at", "_first_seen", "_held_changes", "_keep_at", "_kept", "_let_go",
-        "_idle_started", "_missed_newest", "_newest", "_not_before", "_pending", "_policy", "_since", "_steady", "_succeeded",
+        "_missed_newest", "_newest", "_not_before", "_pending", "_policy", "_since", "_steady", "_succeeded",
         "_vacant", "due", "over", "reported", "state",
     )  # fmt: skip
 
@@ -79,7 +79,6 @@ class Runs:
         self._not_before = 0  # what the job holds belonged to another job until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
         self._ended_at = 0  # when the job ended
-        self._idle_started = 0  # the earliest start of its pods while it held nothing: they may be gone since
         self._missed_newest = 0  # what `_newest` will be, should the job go on after an end that was not reported
         self._let_go = int(now)  # when it let the last NIC go
         self._began = self._since = self._steady = self._vacant = now
@@ -126,6 +125,11 @@ class Runs:
             case _:
                 return self._steady, self.due
 
+    def begins(self, view: View) -> bool:
+        """Whether the job holds something, and no run of it has begun."""
+        unseen = self.state is State.VACANT and self._began == math.inf and self.in_progress is None
+        return view.group.holding > 0 and (unseen or self.state is State.IDLE)
+
     # --- judging ------------------------------------------------------------------------------------
 
     def judge(self, view: View, pods: Pods, now: float, *, owner_expected: bool = False) -> RunReport | None:
@@ -144,10 +148,11 @@ class Runs:
                 self.over = self._missed_newest
             self.state = State.IDLE
         elif self.state is State.UNSEEN:
+            self._since = now
             self._resume(State.CHANGING, now)
         if not view.group.holding:
             return self._vacate(view, view.job, pods, now)
-        if self.state is State.IDLE:
+        if self.begins(view):
             self._begin(now)
         elif self.state is State.VACANT:
             self._resume(State.CHANGING if self.in_progress else State.STARTING, now)
@@ -187,8 +192,8 @@ class Runs:
 
     def _resume(self, state: State, now: float) -> None:
         """VACANT or UNSEEN -> CHANGING or STARTING: the run goes on, and what it holds is to be compared."""
-        self.state = state
-        self._since = self._steady = now
+        self.state, self._steady = state, now
+        self._since = min(self._since, now)  # a job whose pods come and go is reported all the same
 
     def _start(self, view: View, job: Job, pods: Pods, now: float, *, owner_expected: bool) -> RunReport | None:
         """STARTING -> REPORTED: steady with every pod there, or after START_MAX_WAIT."""
@@ -204,7 +209,7 @@ class Runs:
         previous = self.reported
         run = previous.run + 1 if previous is not None else 1
         self._note_kept(view, pods)
-        start = self._start_time(view, job, pods, now)
+        start = self._start_time(view, job, now)
         return self._report(view, job, run, JobState.RUNNING, start, None, union([held, self._kept]))
 
     def _lacks_a_pod(self, view: View, pods: Pods) -> bool:
@@ -238,12 +243,15 @@ class Runs:
     def _vacate(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
         """-> VACANT -> IDLE: the job holds nothing; at once if it is stopped, else for START_MAX_WAIT."""
         if self.state is State.IDLE:
-            finished, self._idle_started = view.group.finished, view.group.started
+            finished = view.group.finished
             # Not where it ended before the start that the object speaks of now: then nothing is known of that run.
             if not finished or not self._unseen_pods(view) or finished < (job.started or 0):
                 return None
             self.state, self._vacant, self._let_go = State.VACANT, now, int(min(now, finished))
+            self._began = math.inf
         elif self.state is not State.VACANT:
+            if self.state is not State.CHANGING:
+                self._since = math.inf
             self.state, self._vacant, self._let_go = State.VACANT, now, int(now)
         due = self._vacant + (0.0 if job.stopped else self._policy.max_wait)
         if now < due:
@@ -342,7 +350,8 @@ class Runs:
         delay, wait = self._policy.stability_delay, self._policy.max_wait
         everyone = pods.new_pods(view.uid, end.at or math.inf)
         there = {pod.uid for pod in everyone}
-        late = {pod.uid for pod in everyone if pod.uid in self._pending and (pod.ran_from or 0) >= at}
+        waited = self._pending | {pod.uid for pod in everyone if pod.stage is Stage.RUNNING}
+        late = {pod.uid for pod in everyone if pod.uid in waited and (pod.ran_from or 0) >= at}
         complete = self._pending <= there
         ran = unwatched.held_long_enough(everyone, until, delay, wait, complete=complete, late=late)
         self._pending = frozenset(pod.uid for pod in everyone if pod.stage is Stage.PENDING) | (self._pending - there)
@@ -351,22 +360,18 @@ class Runs:
             return None
         previous = self.reported
         run = previous.run + 1 if previous is not None else 1
-        start = self._start_time(view, job, pods, now)
+        start = self._start_time(view, job, now)
         return self._report(view, job, run, end.state, start, max(at, start), held)
 
     # --- what is reported ---------------------------------------------------------------------------
 
-    def _start_time(self, view: View, job: Job, pods: Pods, now: float) -> int:
+    def _start_time(self, view: View, job: Job, now: float) -> int:
         """The object's own start where that is not before the end of the run before; else that of the run's pods."""
         previous = max(self._not_before, (self.reported.end or 0) if self.reported else 0)
         if job.started and job.started >= previous:
             return job.started
-        started = view.group.started
-        if started == self._idle_started:
-            there = (pod.started for pod in pods.pods(view.uid) if pod.started and pod.ran)
-            started = min(there, default=started)
         # Without a pod of its own, what the run holds was left by the run before it.
-        return max(started or previous or job.created or int(now), previous)
+        return max(view.group.started or previous or job.created or int(now), previous)
 
     def _report(
         self, view: View, job: Job, run: int, state: JobState, start: int, end: int | None, held: Holds

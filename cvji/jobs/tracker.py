@@ -171,6 +171,8 @@ class Tracker:
         before = runs.state
         if view.job is not None and view.end is None:
             self._touch(self._cluster.open(uid))
+            if runs.begins(view):
+                self._cluster.begin_run(uid, view.job.started or 0)
         report = runs.judge(view, self._cluster, now, owner_expected=self._owner_expected(view.job or view.last))
         if runs.over > -math.inf:
             self._cluster.end_run(uid, runs.over)

@@ -34,7 +34,8 @@ class Group:
         self.newest = 0  # creation time of the newest pod that was ever seen to have started
         self.started = 0  # the earliest start of a pod of the run, of pods that are gone as well; 0 for none
         self.finished = 0  # the latest finish of a pod's containers, of pods that are gone as well
-        self.left: dict[bytes | str, int] = {}  # what gone pods that succeeded held, and when they were created
+        # What gone pods that succeeded held, and when these were created and finished.
+        self.left: dict[bytes | str, tuple[int, int]] = {}
 
     def merge(self, other: "Group") -> None:
         """Take over what remains of a group whose job turned out to be part of this one."""

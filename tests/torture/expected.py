@@ -221,10 +221,13 @@ class Expected:
         if self.open(j) or not evidence.window(self.fragments[i].begin, over + rules.lag + rules.recorded):
             return False
         mine, waiting = self.members(i, j)
-        shown = [life for life in mine if life.gone > over and life.told_until > over]
-        if not shown or len(shown) < len(mine) or waiting:
+        end, sure = self.fragments[j].end, over + self.rules.lag
+        shown = [life for life in mine if life.gone > sure and life.told_until > sure]
+        late = [life for life in self.subject.pods if life.born < end <= life.ran]  # had not run while NICs were held
+        causes = self.causes(j)
+        if not shown or len(shown) < len(mine) or waiting or late or not causes:
             return False
-        says = self.causes(j)[0]
+        says = causes[0]
         ends = [life.ended for life in mine] + [float(life.pod.finished or INFINITY) for life in mine]
         begins = [life.macs[0][0] for life in mine if life.macs] + [float(life.pod.ran_from or 0) for life in mine]
         return min(*ends, says.earliest) - max(*begins, self.fragments[i].begin) >= rules.stability + rules.grain

@@ -277,9 +277,16 @@ class JobJudge:
                 wrong += [
                     f"{run} showed {mac} from {entry.at:.1f} to {until:.1f}; let go at {at:.1f}"
                     for mac, at in lost.items()
-                    if until > self.evidence.settled(at, calm)
+                    if until > self.evidence.settled(self.vacant(at), calm)
                 ]
         return wrong
+
+    def vacant(self, at: float) -> float:
+        """Since when the job holds nothing, where it does START_MAX_WAIT after `at`, and can only be ended; else `at`."""
+        due = at + self.rules.wait
+        if any(one.begin <= due < one.end for one in self.subject.fragments):
+            return at
+        return max([at, *(one.end for one in self.subject.fragments if one.end <= due)])
 
     def lost(self, mac: str, at: float) -> float | None:
         """Since when the job has not had a MAC that is shown at `at`; None: it has it until the history ends."""

@@ -568,6 +568,31 @@ def test_a_run_does_not_start_with_pods_that_were_gone_before_this_leader_judged
     assert world.runs() == {"job": (RUNNING, 95, None, macs(2))}
 
 
+def test_a_run_does_not_hold_what_pods_left_that_were_gone_before_its_start() -> None:
+    world = World(leading=False)
+    world.job(status={"startTime": stamp(0)})
+    world.pod("a", "Succeeded", started=1, finished=20)
+    world.delete_pod("a")
+    world.job(spec={"suspend": True})
+    world.job(status={"startTime": stamp(90)})
+    world.pod("b", nics=(2,), created=90, started=91)
+    world.now = 100
+    world.lead()
+    world.run(10)
+    assert world.runs() == {"job": (RUNNING, 90, None, macs(2))}
+
+
+def test_what_is_held_is_reported_though_pods_come_and_go() -> None:
+    world = running()
+    world.delete_pod()
+    for number in range(2, 7):  # each holds something for 4 s, and then nothing does for 20 s
+        world.pod(f"p{number}", nics=(number,), created=world.now)
+        world.run(4)
+        world.delete_pod(f"p{number}")
+        world.run(20)
+    assert [report.holds for _, report in world.reports] == [macs(1), macs(5)]
+
+
 def test_a_suspended_job_holds_what_is_stuck_and_ends_its_run_with_its_last_pod() -> None:
     world = World()
     world.job()
