@@ -201,13 +201,14 @@ class Expected:
     def told_by(self, i: int, j: int) -> float:
         """When it is certain to have been told as running, and recorded; never, if it is not."""
         rules, begin = self.rules, self.fragments[i].begin
-        found = INFINITY
-        for piece in self.pieces(i, j):
+        found, pieces = INFINITY, self.pieces(i, j)
+        for piece in pieces:
             for first, last in self.evidence.live:
                 p0, p1 = max(piece.begin, first), min(piece.end, last)
                 if not piece.macs or piece.job.end or p1 <= p0:
                     continue
-                due = max(p0, max(begin, first) + rules.wait)
+                seen = min(max(begin, first, one.begin) for one in pieces if one.macs and one.end > first)
+                due = max(p0, seen + rules.wait)
                 if not piece.perhaps:
                     due = min(due, p0 + rules.stability)
                 safe = last >= self.evidence.until - 1 or last >= due + rules.lag + rules.recorded

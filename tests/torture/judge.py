@@ -23,7 +23,8 @@ Where docs/design.md#runs is silent, this is how it is read:
    START_MAX_WAIT if its object does not say how it ended; a cause that comes within `lag` of that moment may win.
 2. Runs that were never told take no number: ids count what CloudVision was told.
 3. A pod's start is its status.startTime or its first container's startedAt: either, of the pods known at some moment
-   of the run. If it is before the end of the run before (clocks), that end is right too. After a run that was too
+   of the run. A job that is resumed while a pod is stuck starts by its object, and may leave out what succeeded pods
+   held before. If it is before the end of the run before (clocks), that end is right too. After a run that was too
    short to be told, both the object's start and the pods' are right.
 4. A cluster that outlives its job may start at its pods' start, at the end of the job, or START_MAX_WAIT after that.
 5. Made together: pods created within 3 s may be siblings or not. A Failed pod that is being deleted, and a Pending
@@ -138,7 +139,9 @@ class JobJudge:
         """Whether a leader whose watch of pods stood still took a cluster to have outlived its job."""
         if self.subject.master_end is None or entries[-1].state != "CANCELLED":
             return False
-        blind = (life for life in self.subject.pods if not self.evidence.overlap(life.ended, entries[0].at))
+        until, wait = entries[0].at, self.rules.wait
+        pods = self.subject.pods
+        blind = (life for life in pods if not self.evidence.overlap(life.ended, min(until, life.ended + wait)))
         return entries[-1].macs <= frozenset().union(*(life.had for life in blind))
 
     def missing(self, first: int, last: int) -> str:
@@ -209,8 +212,8 @@ class JobJudge:
             return [f"has NICs {sorted(entry.macs)} and nodes {sorted(entry.nodes)}"]
         changed = self.evidence.node_mode_from
         over = expected.closed(last)
-        early = nodes and entry.at < changed
-        if early or (not nodes and entry.state == "RUNNING" and changed < self.evidence.until):
+        too_soon = nodes and entry.at < changed
+        if too_soon or (not nodes and entry.state == "RUNNING" and changed < self.evidence.until):
             return [f"is by {'nodes' if nodes else 'NICs'} in the other JOBCONFIG_MODE"]
         holds = entry.nodes if nodes else entry.macs
         end = self.subject.fragments[last].end
@@ -227,9 +230,16 @@ class JobJudge:
             ]
             if changed < self.evidence.until:  # told in one mode, what counts in the other
                 options.append(Holding(frozenset(), ever))
-        if any(one.least <= holds <= one.most for one in options):
+        early = self.before_start(entry, nodes)
+        if any(one.least - early <= holds <= one.most for one in options):
             return []
         return [f"holds {sorted(holds)}, not {' or '.join(words(one) for one in options)}"]
+
+    def before_start(self, entry: Entry, nodes: bool) -> Macs:
+        """What only pods held that had succeeded before the start that is told."""
+        had = [(life.succeeded < entry.start, {life.pod.node} if nodes else life.had) for life in self.subject.pods]
+        before = frozenset[str]().union(*(held for early, held in had if early))
+        return before - frozenset().union(*(held for early, held in had if not early))
 
     def still_said(self, at: float, nodes: bool) -> Macs:
         """What its pods' objects say at `at` that they held."""
