@@ -155,7 +155,8 @@ class SimulatedServer:
             live = list(self._live)
         for connection in live:
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+                # SSLSocket.shutdown takes TLS off first: a handler would read what has come as it came, encrypted.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def opened(self, connection: socket.socket) -> None:
         with self.lock:
