@@ -25,7 +25,6 @@ from cvji.reports.records import RecordError
 
 # A run's id is the uid of a job's object, which the API server makes (UUID, RFC 9562), and `.n` from the second run on.
 _RUN_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.[1-9][0-9]{0,8})?", re.ASCII)
-_RUNNING = JobState.RUNNING.value
 
 
 class Orphan(msgspec.Struct, frozen=True):

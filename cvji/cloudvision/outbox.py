@@ -221,11 +221,6 @@ class Dispatcher:
             self._outbox.put(key, revision, self._clock())
             self._changed.notify()
 
-    def depth(self) -> int:
-        """How many keys wait or are in flight."""
-        with self._changed:
-            return len(self._outbox)
-
     def settled(self) -> bool:
         """Whether nothing is left but what CloudVision refuses."""
         with self._changed:
@@ -289,7 +284,7 @@ class Dispatcher:
 
     def _note(self, outgoing: Outgoing, answer: Answer) -> None:
         about = outgoing.request.about
-        status = f"HTTP {answer.status}" if answer.status else "no answer"
+        reason = answer.reason if answer.status else f"no answer: {answer.message}"
         match answer.verdict:
             case Verdict.DELIVERED:
                 if self._away:
@@ -297,11 +292,11 @@ class Dispatcher:
                     log.warning("CloudVision takes reports again")
                 log.info("delivered %s", about)
             case Verdict.BUSY if self._away:
-                log.debug("not delivered yet: %s (%s)", about, status)
+                log.debug("not delivered yet: %s (%s)", about, reason)
             case Verdict.BUSY:
                 self._away = True
-                log.warning("CloudVision is away (%s: %s); reports wait and are retried", status, answer.message)
+                log.warning("CloudVision is away (%s); reports wait and are retried", reason)
             case Verdict.UNAUTHORIZED:
-                log.error("CloudVision does not accept the API token (%s): %s", status, answer.message)
+                log.error("CloudVision does not accept the API token: %s", reason)
             case _:
-                log.error("CloudVision refused %s (%s): %s", about, status, answer.message)
+                log.error("CloudVision refused %s: %s", about, reason)

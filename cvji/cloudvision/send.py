@@ -274,10 +274,10 @@ class CloudVisionClient:
             wait = max(wait, answer.retry_after)
             retriable = answer.verdict in (Verdict.BUSY, Verdict.RETRY)
             if not retriable or time.monotonic() + wait > deadline:
-                status = f"HTTP {answer.status}" if answer.status else "no answer"
-                raise DeliveryError(f"{request.about}: {status}: {answer.message}", answer.status, attempts)
+                reason = answer.reason if answer.status else f"no answer: {answer.message}"
+                raise DeliveryError(f"{request.about}: {reason}", answer.status, attempts)
             if attempts == 1:
-                log.warning("%s: %s; trying again for %.0f s at most", request.about, answer.message, self._timeout)
+                log.warning("%s: %s; trying again for %.0f s at most", request.about, answer.reason, self._timeout)
             self._pause(wait)
 
 

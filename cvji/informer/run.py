@@ -75,10 +75,6 @@ class Printer:
             say_or_end(request_line(outgoing.request), self._out)
             self._done(Attempted(key, outgoing.revision, Answer(Verdict.DELIVERED)))
 
-    def depth(self) -> int:
-        """Nothing ever waits."""
-        return 0
-
     def settled(self) -> bool:
         """Nothing ever waits."""
         return True

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from cvji.kube.objects import NodeBond, NodeInterface, NodeStateMetadata, NodeStateObject, NodeVf, known_time
+from cvji.kube.objects import known_time
 from cvji.macs import ethernet_mac
+from cvji.nodes.objects import NodeBond, NodeInterface, NodeStateMetadata, NodeStateObject, NodeVf
 from cvji.settings import NodeInterfaceType
 
 _STATE = msgspec.json.Decoder(NodeStateObject)

@@ -116,11 +116,6 @@ class Store:
             self._closing = True
             self._changed.notify_all()
 
-    def depth(self) -> int:
-        """How many objects have something waiting to be written or in flight."""
-        with self._changed:
-            return len(self._queue)
-
     def _submit(self, change: Callable[[WriteQueue, float], list[Event]]) -> None:
         with self._changed:
             events = change(self._queue, self._clock())
@@ -196,9 +191,7 @@ class Store:
                 with self._changed:
                     events = self._queue.close(kind, self._clock())
                 self._report(events)
-        with self._changed:
-            events = self._queue.end_listing(whole, seen)
-        self._report(events)
+        self._submit(lambda queue, _: queue.end_listing(whole, seen))
 
     def _pages(self, kind: KindName) -> Iterator[msgspec.Raw]:
         """Each object; some of them twice, if a page has expired and the list is started again."""

@@ -256,7 +256,7 @@ def test_a_refused_report_says_why_and_others_go_on(simulated: Stage) -> None:
     simulated.cloudvision.faults.append(Fault(400, b'{"message":"location lab is not onboarded"}'))
     program = simulated.informer()
     start(simulated, "a")
-    program.wait_for_log("(HTTP 400): location lab is not onboarded")
+    program.wait_for_log("HTTP 400: location lab is not onboarded")
     start(simulated, "b")
     simulated.wait_for_states("b", "RUNNING")
 
@@ -266,7 +266,7 @@ def test_a_rotated_api_token_is_picked_up_from_its_file(simulated: Stage, tmp_pa
     token.write_text("old-token\n")
     program = simulated.informer(API_TOKEN="", API_TOKEN_FILE=str(token))
     start(simulated, "a")
-    program.wait_for_log("does not accept the API token (HTTP 401): token is not valid")
+    program.wait_for_log("does not accept the API token: HTTP 401: token is not valid")
     token.write_text(simulated.cloudvision.token + "\n")
     simulated.wait_for_states("a", "RUNNING")
     assert "old-token" not in program.log

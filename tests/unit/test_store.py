@@ -216,7 +216,7 @@ def test_writes_wait_for_an_api_server_that_is_away(simulator: KubernetesSimulat
     for revision in range(1, 5):
         leader.store.write(Record(JOB, revision, job_report(run=1)))
     assert not leader.store.flush(0.5)
-    assert leader.store.depth() == 1
+    assert len(leader.store._queue) == 1
     simulator.resume()
     leader.wait_for(Written(JOB, 4))
     assert Written(JOB, 1, remembered=False) not in leader.events
@@ -315,7 +315,7 @@ def test_what_is_too_large_is_said_once_and_reported_all_the_same(
     leader.store.write(Record(JOB, 1, job_report()))
     leader.wait_for(Written(JOB, 1, remembered=False))
     assert leader.store.flush(10)
-    assert leader.store.depth() == 0
+    assert len(leader.store._queue) == 0
     assert [entry.message for entry in caplog.records if "too large to be remembered" in entry.message]
     leader.write(job_report(), 2)
 
@@ -482,7 +482,7 @@ def test_many_writers_at_once_over_four_connections_leave_the_newest_of_each(
         assert found["spec"]["lastContainerFinished"] == "1970-01-01T00:00:05Z"
         assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
     assert simulator.most_connections <= 4
-    assert leader.store.depth() == 0
+    assert len(leader.store._queue) == 0
 
 
 def test_macs_come_back_as_they_were(leader: Leader) -> None:

@@ -1,0 +1,61 @@
+"""NodeInterfaceState and SriovNetworkNodeState as they come over the wire: the fields of both that are used."""
+
+import msgspec
+
+from cvji.kube.objects import Metadata, Short, Time, Wire
+
+
+class NodeVf(Wire):
+    """A virtual function in a node state; what is not known of it while a pod has it is absent."""
+
+    name: Short = ""
+    mac: Short = ""
+    ip: Short = ""
+    ips: list[Short] | None = None
+    pci_address: Short = ""
+    permanent_mac: Short = ""
+    bond: Short = ""
+
+
+class NodeInterface(NodeVf):
+    """A NIC in a node state: the fields that NodeInterfaceState and SriovNetworkNodeState have in common."""
+
+    rdma_device: Short = ""
+    vfs: list[NodeVf] | None = msgspec.field(name="Vfs", default=None)
+
+
+class NodeBond(Wire):
+    """A bond or team in a NodeInterfaceState; `members` are names of interfaces or VFs."""
+
+    name: Short = ""
+    mac: Short = ""
+    ip: Short = ""
+    ips: list[Short] | None = None
+    members: list[Short] | None = None
+
+
+class NodeStateStatus(Wire):
+    """Status of a node state."""
+
+    interfaces: list[NodeInterface] | None = None
+    bonds: list[NodeBond] | None = None
+
+
+class ManagedFields(Wire):
+    """metav1.ManagedFieldsEntry: its time is renewed whenever its manager changes a value."""
+
+    subresource: Short = ""
+    time: Time | None = None
+
+
+class NodeStateMetadata(Metadata):
+    """ObjectMeta of a node state, with what says when it was last written."""
+
+    managed_fields: list[ManagedFields] | None = None
+
+
+class NodeStateObject(Wire):
+    """cloudvision.arista.io NodeInterfaceState, or sriovnetwork.openshift.io SriovNetworkNodeState."""
+
+    metadata: NodeStateMetadata
+    status: NodeStateStatus | None = None
