@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -216,9 +215,7 @@ class CloudVisionClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -329,11 +326,10 @@ def send_nodeconfig(
     timeout: float = TIMEOUT,
 ) -> bool:
     """Report one node's NICs; True if CloudVision took it. Why not is logged."""
-
-    def send(client: CloudVisionClient) -> int:
-        return client.send_nodeconfig(node=node, location=location, interfaces=interfaces)
-
-    return _succeeds(send, api_server, api_token, api_ca_file, timeout)
+    return _succeeds(
+        lambda client: client.send_nodeconfig(node=node, location=location, interfaces=interfaces),
+        api_server, api_token, api_ca_file, timeout,
+    )  # fmt: skip
 
 
 def delete_nodeconfig(

@@ -83,8 +83,7 @@ class Announcer:
     def served(self, resources: Iterable[Resource]) -> None:
         """These kinds are served, in these versions."""
         for resource in resources:
-            version = f"{resource.group}/{resource.version}" if resource.group else resource.version
-            self._versions[f"{resource.group}/{resource.kind}"] = version
+            self._versions[f"{resource.group}/{resource.kind}"] = resource.api_version
 
     def decided(self, run: RunReport) -> None:
         """CloudVision is to hold this from now on."""

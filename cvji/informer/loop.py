@@ -34,7 +34,7 @@ from cvji.kube.events import ClusterEvent, Discovered, Listed, Resource, Unserve
 from cvji.kube.watches import Watches
 from cvji.nodes.inventory import NodeReport
 from cvji.reports.book import Acknowledge, Action, Check, Forget, Send, Write
-from cvji.reports.records import Delivery, Reason, Unreadable
+from cvji.reports.records import Delivery, Reason
 from cvji.reports.reporter import Reporter
 from cvji.reports.store import Store
 from cvji.reports.tasks import Changed, Lost, Written
@@ -329,8 +329,3 @@ def _announce(report: RunReport | NodeReport) -> None:
         "%s %s/%s%s is %s with %d %s",
         report.kind, report.namespace, report.name, run, report.state.name, len(report.holds), what,
     )  # fmt: skip
-
-
-def unreadable(found: Unreadable) -> None:
-    """Log that a record is skipped."""
-    log.error("%s; it is skipped", found.error)

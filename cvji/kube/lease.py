@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from cvji.kube.client import Api, ApiError
+from cvji.kube.reading import one
 from cvji.kube.served import decode
 
 log = logging.getLogger(__name__)
@@ -158,12 +159,8 @@ class Elector:
         return True
 
     def _get(self) -> _Lease | None:
-        try:
-            return decode(_LEASE, self._api.get(f"{self._base}/{self._name}", timeout=TIMEOUT))
-        except ApiError as err:
-            if err.code == 404:
-                return None
-            raise
+        body = one(self._api, f"{self._base}/{self._name}", timeout=TIMEOUT)
+        return None if body is None else decode(_LEASE, body)
 
     def _write(self, lease: _Lease | None, holder: str) -> None:
         now = datetime.fromtimestamp(self._wall(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -45,11 +45,6 @@ class NodeState(msgspec.Struct, frozen=True):
     fabric_functions: tuple[str, ...] = ()
     written: int = 0
 
-    @property
-    def name(self) -> str:
-        """The object's name, which is the node's."""
-        return self.node
-
 
 class NodeReport(msgspec.Struct, frozen=True):
     """What CloudVision is to hold of a node; no NICs: nothing any more."""
@@ -144,9 +139,6 @@ class Inventory:
         self._warned: dict[str, set[frozenset[str]]] = {}  # node -> uids of the two states
         self._complete = False  # a node without a state is gone, and not just yet to be listed
 
-    def __len__(self) -> int:
-        return len(self._states)
-
     def apply(self, state: NodeState) -> str:
         """A node state was made or changed. Returns what to warn of ("" if nothing), once for each two states."""
         states = self._states.setdefault(state.node, {})
@@ -236,8 +228,8 @@ class Inventory:
                 self._warned.setdefault(state.node, set()).add(pair)
                 older, newer = sorted((state, other), key=_age)
                 return (
-                    f"{older.namespace}/{older.name} and {newer.namespace}/{newer.name} have different MACs of "
-                    f"{functions[0]}: the newer one counts, {newer.namespace}/{newer.name}; is the other one stale?"
+                    f"{older.namespace}/{older.node} and {newer.namespace}/{newer.node} have different MACs of "
+                    f"{functions[0]}: the newer one counts, {newer.namespace}/{newer.node}; is the other one stale?"
                 )
         return ""
 

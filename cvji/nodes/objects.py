@@ -3,6 +3,13 @@
 import msgspec
 
 from cvji.kube.objects import Metadata, Short, Time, Wire
+from cvji.settings import NodeConfigMode
+
+# Group and kind of the node states that each mode reads.
+NODE_STATES = {
+    NodeConfigMode.DISCOVERY: ("cloudvision.arista.io", "NodeInterfaceState"),
+    NodeConfigMode.SRIOVOPERATOR: ("sriovnetwork.openshift.io", "SriovNetworkNodeState"),
+}
 
 
 class NodeVf(Wire):

@@ -11,9 +11,9 @@ import pytest
 
 from cvji.jobs.report import Holds, JobState, Key, of_macs
 from cvji.kube.client import Api, ApiError
+from cvji.kube.reading import PAGE
 from cvji.nodes.inventory import Nic, NodeReport
-from cvji.reports.records import PLURALS, Delivery, ListedRecord, Reason, Record, object_name, write_spec
-from cvji.reports.store import PAGE
+from cvji.reports.records import RESOURCES, Delivery, ListedRecord, Reason, Record, object_name, write_spec
 from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
 from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.cluster.crds import report_crds
@@ -357,8 +357,9 @@ def course(leader: Leader, api: RefusedApi, edit: Callable[[Key], object]) -> No
             return
 
 
-VERBS = [(plural, verb) for plural in PLURALS.values() for verb in ("list", "get", "create", "update", "delete")]
-VERBS += [(f"{plural}/status", "update") for plural in PLURALS.values()]
+PLURALS = [resource.plural for resource in RESOURCES.values()]
+VERBS = [(plural, verb) for plural in PLURALS for verb in ("list", "get", "create", "update", "delete")]
+VERBS += [(f"{plural}/status", "update") for plural in PLURALS]
 
 
 @pytest.mark.parametrize("lacks", [("", ""), *VERBS], ids=lambda lacks: "-".join(lacks).replace("/", "-") or "nothing")
@@ -395,7 +396,7 @@ def test_the_informers_role_is_enough_for_the_store_and_no_verb_of_it_is_for_not
     leader = Leader(api, place=place)
 
     def edit(key: Key) -> None:
-        path = f"{reports}/{PLURALS[key[0]]}/{object_name(key[1])}"
+        path = f"{reports}/{RESOURCES[key[0]].plural}/{object_name(key[1])}"
         plane.call("PATCH", path, {"metadata": {"labels": {"x": "y"}}})
 
     course(leader, api, edit)

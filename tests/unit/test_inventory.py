@@ -99,7 +99,7 @@ def test_said_at_first_sight_and_on_change_only() -> None:
     assert inventory.advance() == [NodeReport("n1", ())]
     inventory.remove(state(PFS))
     assert inventory.advance() == []
-    assert len(inventory) == 0
+    assert not inventory._states
     assert said(inventory, PFS) == first
 
 

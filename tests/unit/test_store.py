@@ -11,9 +11,10 @@ import pytest
 
 from cvji.jobs.report import JobState, Key, RunReport, of_macs
 from cvji.kube.client import Api, ApiError
+from cvji.kube.reading import PAGE
 from cvji.nodes.inventory import Nic, NodeReport
 from cvji.reports.records import Delivery, ListedRecord, Reason, Record, Unreadable, write_spec
-from cvji.reports.store import PAGE, Store
+from cvji.reports.store import Store
 from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
 from cvji.reports.writequeue import CLOSED_WAIT
 from tests.e2e.kit import write_kubeconfig
@@ -168,7 +169,7 @@ def test_a_successor_reads_page_by_page_what_was_left(
 def test_a_list_that_expires_half_read_is_begun_again(
     simulator: KubernetesSimulator, api: Api, leader: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cvji.reports.store.PAGE", 2)
+    monkeypatch.setattr("cvji.kube.reading.PAGE", 2)
     for number in range(5):
         leader.store.write(Record(("job", f"u{number}"), 1, job_report(job=f"u{number}")))
     leader.store.flush(10)
