@@ -219,3 +219,16 @@ class World:
             run.id: (run.state, run.start - int(T0), None if run.end is None else run.end - int(T0), run.holds)
             for _, run in self.reports
         }
+
+
+def running(**kwargs: Any) -> World:
+    """A job with a pod, reported as RUNNING."""
+    world = World()
+    world.job(**kwargs)
+    world.pod()
+    assert [report.state for report in world.run(6)] == [RUNNING]
+    return world
+
+
+def deleting(grace: int = 30) -> dict[str, Any]:
+    return {"deletionTimestamp": stamp(500), "deletionGracePeriodSeconds": grace}
