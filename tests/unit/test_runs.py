@@ -7,18 +7,7 @@ from typing import Any
 import pytest
 
 from cvji.jobs import runs
-from tests.unit.world import (
-    CANCELLED,
-    COMPLETE,
-    COMPLETED,
-    FAILED,
-    RUNNING,
-    World,
-    at,
-    macs,
-    running,
-    stamp,
-)
+from tests.unit.world import CANCELLED, COMPLETE, COMPLETED, FAILED, RUNNING, World, at, macs, running, stamp
 
 
 def test_a_job_is_reported_once_it_has_been_steady() -> None:

@@ -7,18 +7,7 @@ import pytest
 
 from cvji.jobs.pods import Stage
 from cvji.jobs.policy import Policy
-from tests.unit.world import (
-    BROKEN,
-    COMPLETED,
-    FAILED,
-    RUNNING,
-    World,
-    at,
-    deleting,
-    macs,
-    running,
-    stamp,
-)
+from tests.unit.world import BROKEN, COMPLETED, FAILED, RUNNING, World, at, deleting, macs, running, stamp
 
 
 def test_a_replaced_pods_macs_are_gone_from_the_next_report() -> None:
@@ -97,7 +86,6 @@ def test_a_success_first_seen_with_the_deletion_counts_too() -> None:
 
 
 VOLCANO = ("batch.volcano.sh/v1alpha1", "Job")
-
 RAYCLUSTER = ("ray.io/v1", "RayCluster")
 
 

@@ -3,18 +3,7 @@
 from cvji.jobs.policy import Policy
 from cvji.kube.events import Unserved
 from cvji.settings import Mode
-from tests.unit.world import (
-    CANCELLED,
-    COMPLETE,
-    COMPLETED,
-    RUNNING,
-    T0,
-    World,
-    at,
-    macs,
-    running,
-    stamp,
-)
+from tests.unit.world import CANCELLED, COMPLETE, COMPLETED, RUNNING, T0, World, at, macs, running, stamp
 
 
 def test_a_new_leader_knows_of_an_end_that_was_deleted_while_nobody_led() -> None:

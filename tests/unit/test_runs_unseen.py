@@ -2,16 +2,7 @@
 
 import pytest
 
-from tests.unit.world import (
-    COMPLETE,
-    COMPLETED,
-    FAILED,
-    World,
-    at,
-    macs,
-    running,
-    stamp,
-)
+from tests.unit.world import COMPLETE, COMPLETED, FAILED, World, at, macs, running, stamp
 
 
 def test_a_job_that_ends_before_it_started_is_never_sent() -> None:
