@@ -90,6 +90,7 @@ def test_a_flag_that_is_on_by_default_can_be_taken_back(
         return 0
 
     monkeypatch.setattr(informer, "run", run)
+    monkeypatch.setattr("cvji.cli.configure", lambda *_, **__: None)  # logging is the whole process's
     environment = {"EVENTS": variable, "LOCATION": "lab"}
     done = CliRunner().invoke(app, ["informer", "--dry-run", *arguments], env=environment)
     assert done.exit_code == 0
