@@ -35,7 +35,7 @@ class Nic(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
     """A physical interface; `speed` is in Mb/s.
 
     `mac` is what sysfs shows: of a member of `bond` the bond's address, with its own in `permanent_mac`. `device_path`
-    is given where the device is no PCI function itself, and tells it from others on the function of `pci_address`.
+    is given where the device is no PCI function itself: several may be on the function of `pci_address`.
     """
 
     name: str = ""

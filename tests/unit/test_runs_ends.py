@@ -84,7 +84,7 @@ def test_a_job_suspended_and_then_deleted_sends_nothing_more() -> None:
     world.run(10)
     world.delete_job()
     world.run(10)
-    assert [state for _, state, _ in world.said()] == [RUNNING, CANCELLED]
+    assert [state for _, state, _ in world.reported()] == [RUNNING, CANCELLED]
 
 
 RAYCLUSTER = ("ray.io/v1", "RayCluster")

@@ -156,7 +156,7 @@ def test_an_indexed_job_of_which_an_index_failed_for_good_is_reported_without_it
 
 
 @pytest.mark.parametrize(("ahead", "retried"), [(4, 1.5), (60, 11)])
-def test_a_retry_counts_whatever_the_clock_of_the_node_said_of_the_failure(ahead: int, retried: float) -> None:
+def test_a_retry_counts_whatever_time_the_node_gave_for_the_failure(ahead: int, retried: float) -> None:
     world = World()
     api, kind = "argoproj.io/v1alpha1", "Workflow"
     world.job("job", api, kind, status={"phase": "Running", "startedAt": stamp(0)})

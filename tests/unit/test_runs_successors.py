@@ -6,7 +6,7 @@ from cvji.settings import Mode
 from tests.unit.world import CANCELLED, COMPLETE, COMPLETED, RUNNING, T0, World, at, macs, running, stamp
 
 
-def test_a_new_leader_knows_of_an_end_that_was_deleted_while_nobody_led() -> None:
+def test_a_new_leader_knows_of_an_end_that_was_deleted_while_there_was_no_leader() -> None:
     world = running()
     standby = World(leading=False)
     standby.newest = world.newest

@@ -81,7 +81,7 @@ def test_a_job_that_ran_is_reported_though_its_nics_or_its_end_were_seen_late(la
     world.run(1)
     world.job("job", status={"startTime": stamp(0), **COMPLETE})
     world.run(10)
-    assert world.said() == [("job", COMPLETED, macs(7))]
+    assert world.reported() == [("job", COMPLETED, macs(7))]
 
 
 def test_a_job_whose_pods_were_not_all_there_for_long_enough_was_never_started() -> None:

@@ -130,7 +130,7 @@ def test_a_token_is_taken_out_of_the_environment_and_not_shown() -> None:
         ({"api_token_file": None}, "no API token: set API_TOKEN_FILE (--api-token-file)"),
     ],
 )
-def test_what_is_wrong_is_said_by_variable_and_flag(given: dict[str, object], says: str) -> None:
+def test_what_is_wrong_is_named_by_variable_and_flag(given: dict[str, object], says: str) -> None:
     with pytest.raises(SettingsError) as raised:
         read(InformerSettings, GOOD | given, {})
     assert str(raised.value).startswith(says)

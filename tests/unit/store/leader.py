@@ -21,7 +21,7 @@ JOB: Key = ("job", UID)
 
 
 class Leader:
-    """A store, and what it has reported; time can be made to pass."""
+    """A store and the events that it has emitted; time can be made to pass."""
 
     def __init__(self, api: Api, *, place: str = PLACE, connections: int = 4) -> None:
         self.events: list[Event] = []

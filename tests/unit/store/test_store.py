@@ -205,7 +205,7 @@ def test_a_list_that_fails_is_an_error_and_nothing_is_written(simulator: Kuberne
         Fault(500, body=b'{"message":"rpc error: trying to send message larger than max (2400 vs. 2000)"}'),
     ],
 )
-def test_what_is_too_large_is_said_once_and_reported_all_the_same(
+def test_what_is_too_large_is_logged_once_and_reported_all_the_same(
     simulator: KubernetesSimulator, leader: Leader, caplog: pytest.LogCaptureFixture, fault: Fault
 ) -> None:
     simulator.faults.append(fault)
