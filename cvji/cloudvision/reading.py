@@ -30,11 +30,11 @@ class ReadError(Exception):
         self.status = status
 
 
-class Wire(msgspec.Struct, rename="camel"):
+class _Wire(msgspec.Struct, rename="camel"):
     """Answers are in lowerCamelCase; unknown fields are skipped."""
 
 
-class JobConfig(Wire):
+class JobEntry(_Wire):
     """A JobConfig as it is held."""
 
     key: EntryKey
@@ -48,11 +48,11 @@ class JobConfig(Wire):
     nodes: Values | None = None
 
 
-class _Result(Wire):
-    value: JobConfig | None = None
+class _Result(_Wire):
+    value: JobEntry | None = None
 
 
-class _Line(Wire):
+class _Line(_Wire):
     result: _Result | None = None
 
 
@@ -92,15 +92,15 @@ class Reader:
             return err.status, str(err)
         return 200, ""
 
-    def running(self, location: str) -> Iterator[JobConfig]:
+    def running(self, location: str) -> Iterator[JobEntry]:
         """Every JobConfig that CloudVision shows as RUNNING at a location. Raises ReadError."""
         return self._all({"location": location, "state": "JOB_STATE_RUNNING"})
 
-    def jobs(self, location: str) -> Iterator[JobConfig]:
+    def jobs(self, location: str) -> Iterator[JobEntry]:
         """Every JobConfig at a location. Raises ReadError."""
         return self._all({"location": location})
 
-    def _all(self, wanted: dict[str, str]) -> Iterator[JobConfig]:
+    def _all(self, wanted: dict[str, str]) -> Iterator[JobEntry]:
         body = msgspec.json.encode({"partialEqFilter": [wanted]})
         response = self._open("POST", f"{JOB_CONFIG}/all", body)
         rest = b""
@@ -128,7 +128,7 @@ class Reader:
         return response
 
 
-def _read(line: bytes, wanted: dict[str, str]) -> Iterator[JobConfig]:
+def _read(line: bytes, wanted: dict[str, str]) -> Iterator[JobEntry]:
     if not line.strip():
         return
     try:

@@ -12,7 +12,7 @@ NODE_STATES = {
 }
 
 
-class NodeVf(Wire):
+class StateVf(Wire):
     """A virtual function in a node state; what is not known of it while a pod has it is absent."""
 
     name: Short = ""
@@ -24,14 +24,14 @@ class NodeVf(Wire):
     bond: Short = ""
 
 
-class NodeInterface(NodeVf):
+class StateInterface(StateVf):
     """A NIC in a node state: the fields that NodeInterfaceState and SriovNetworkNodeState have in common."""
 
     rdma_device: Short = ""
-    vfs: list[NodeVf] | None = msgspec.field(name="Vfs", default=None)
+    vfs: list[StateVf] | None = msgspec.field(name="Vfs", default=None)
 
 
-class NodeBond(Wire):
+class StateBond(Wire):
     """A bond or team in a NodeInterfaceState; `members` are names of interfaces or VFs."""
 
     name: Short = ""
@@ -44,8 +44,8 @@ class NodeBond(Wire):
 class NodeStateStatus(Wire):
     """Status of a node state."""
 
-    interfaces: list[NodeInterface] | None = None
-    bonds: list[NodeBond] | None = None
+    interfaces: list[StateInterface] | None = None
+    bonds: list[StateBond] | None = None
 
 
 class ManagedFields(Wire):

@@ -50,7 +50,7 @@ class Netdev(msgspec.Struct, frozen=True, gc=False):
     oper_state: str = ""
 
 
-class Nic(Netdev, frozen=True, kw_only=True):
+class AnyNic(Netdev, frozen=True, kw_only=True):
     """What interfaces and VFs have in common. Text that is not known is empty, a number that is not known is None.
 
     `port` is the number that several netdevs of one device differ in (dev_port). `away`: its netdev is in another
@@ -65,7 +65,7 @@ class Nic(Netdev, frozen=True, kw_only=True):
     away: bool = False
 
 
-class VirtualFunction(Nic, frozen=True, kw_only=True):
+class VirtualFunction(AnyNic, frozen=True, kw_only=True):
     """A VF, under its PF. `index` is the number in virtfnN, by which the kernel's own list names it too.
 
     A VF given to a virtual machine (`driver` vfio-pci) has no netdev at all, so it is not away.
@@ -80,7 +80,7 @@ class VirtualFunction(Nic, frozen=True, kw_only=True):
         return self.pci_address
 
 
-class Interface(Nic, frozen=True, kw_only=True):
+class Interface(AnyNic, frozen=True, kw_only=True):
     """A physical interface; its name is also empty for a PF with VFs but without a netdev of its own.
 
     A netdev is identified by its device and port: `device_path` is the device's path in sysfs from its PCI
