@@ -25,8 +25,6 @@ LEASE_DURATION = 15.0
 RENEW_DEADLINE = 10.0
 RETRY_PERIOD = 2.0
 TIMEOUT = 5.0  # of one request; two of them fit into the renew deadline
-
-
 LABELS = {"app": "cv-job-informer", "app.kubernetes.io/name": "cvji", "app.kubernetes.io/component": "lease"}
 
 

@@ -44,9 +44,7 @@ class NodeStateStore:
 
     def __init__(self, api: Api, namespace: str, node: str) -> None:
         """Sends no request yet."""
-        self._api = api
-        self._node = node
-        self._namespace = namespace
+        self._api, self._namespace, self._node = api, namespace, node
         self._base = f"/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{node}"
         self._standing: _NodeInterfaceState | None = None
         self._owner = ""  # the Node's uid
