@@ -1,4 +1,4 @@
-"""Which build this is. build/executable.sh writes this module anew; what stands here is what a run from source says."""
+"""Which build this is. build/executable.sh overwrites this module; from source both are empty."""
 
 COMMIT = ""
 DATE = ""

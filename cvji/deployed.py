@@ -15,7 +15,6 @@ from cvji.kube.objects import Wire
 from cvji.kube.reading import one, pages
 from cvji.settings import NodeConfigMode, SettingsError, declared
 
-NAMESPACE = "cloudvision"
 DECLARED = {one.field: one for one in declared(InformerSettings)}
 LABELS = "app=cv-job-informer,app.kubernetes.io/component=informer"
 

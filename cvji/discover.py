@@ -98,7 +98,7 @@ class Observer:
 def uses_netlink(settings: DiscoverSettings) -> bool:
     """Whether the tree and the kernel's answers are about the same network namespace.
 
-    Every network namespace has a sysfs of its own (kernfs_super_info's ns tag), so the device number tells.
+    Every network namespace has a sysfs of its own (kernfs_super_info's ns tag), so the device number shows it.
     """
     if settings.netlink is not Netlink.AUTO:
         return settings.netlink is Netlink.YES

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from cvji.cloudvision.reading import JobConfig, Reader
+from cvji.cloudvision.reading import JobEntry, Reader
 from cvji.jobs.report import RunReport
 from cvji.kube.client import Api
 from cvji.macs import ethernet_mac
@@ -74,7 +74,7 @@ def _recorded(reports: Iterable[RunReport], names: frozenset[str]) -> Iterator[H
             yield Holding(job, run.id, run.state.name, run.start, run.end, "records")
 
 
-def _shown(jobs: Iterable[JobConfig], names: frozenset[str]) -> Iterator[Holding]:
+def _shown(jobs: Iterable[JobEntry], names: frozenset[str]) -> Iterator[Holding]:
     for job in jobs:
         held = [*(job.interfaces.values if job.interfaces else ()), *(job.nodes.values if job.nodes else ())]
         if job.start_time is not None and not names.isdisjoint(held):

@@ -9,7 +9,7 @@ import ipaddress
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -49,20 +49,34 @@ def within(seconds: float) -> Iterator[None]:
         _deadline.at = float("inf")
 
 
-class _Connection(urllib3.connection.HTTPSConnection):
-    def send(self, data: Any) -> None:
-        """Send bytes, as http.client does. Raises TimeoutError."""
-        if time.monotonic() >= _deadline.at:
-            raise TimeoutError("not sent in time")
-        super().send(data)
+def _https_pool(connected: Callable[[Any], None]) -> type[urllib3.HTTPSConnectionPool]:
+    """urllib3's pool, with connections that keep to the deadline and give their socket to `connected`."""
+
+    class Connection(urllib3.connection.HTTPSConnection):
+        def connect(self) -> None:
+            """Connect, with TLS, as http.client does."""
+            super().connect()
+            connected(self.sock)
+
+        def send(self, data: Any) -> None:
+            """Send bytes, as http.client does. Raises TimeoutError."""
+            if time.monotonic() >= _deadline.at:
+                raise TimeoutError("not sent in time")
+            super().send(data)
+
+    class Pool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Connection
+
+    return Pool
 
 
-class _Pool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Connection
+def pool(
+    through: "Proxy | None", *, connected: Callable[[Any], None] = lambda _: None, **options: Any
+) -> urllib3.PoolManager:
+    """Kept-alive connections, through a proxy if one is given. Never retries; `options` are urllib3's.
 
-
-def pool(through: "Proxy | None", **options: Any) -> urllib3.PoolManager:
-    """Kept-alive connections, through a proxy if one is given. Never retries; `options` are urllib3's."""
+    `connected` is called with the socket of each new HTTPS connection.
+    """
     options |= {"num_pools": 4, "retries": False}
     manager: urllib3.PoolManager
     if through is None:
@@ -70,7 +84,7 @@ def pool(through: "Proxy | None", **options: Any) -> urllib3.PoolManager:
     else:
         headers = urllib3.make_headers(proxy_basic_auth=through.auth) if through.auth else None
         manager = urllib3.ProxyManager(through.url, proxy_headers=headers, **options)
-    manager.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _Pool}
+    manager.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _https_pool(connected)}
     return manager
 
 
@@ -82,6 +96,13 @@ def transport_error(err: Exception) -> str:
     """What went wrong below HTTP, in words."""
     text = _CONNECTION.sub("", str(getattr(err, "reason", None) or err))
     return text[:ERROR_LIMIT] or type(err).__name__
+
+
+def failure(status: int, message: str) -> str:
+    """An error answer in words. `status` 0: no answer came, and the message says why."""
+    if not status:
+        return message
+    return f"HTTP {status}: {message}" if message else f"HTTP {status}, without a message"
 
 
 def date(header: str | None) -> float | None:

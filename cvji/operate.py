@@ -131,7 +131,7 @@ def reconcile(settings: ReconcileSettings) -> int:
     for job in ending:
         answer = command.end(client, job, time.time())
         left -= command.delivered(answer)
-        outcome = "ended" if command.delivered(answer) else f"not ended: HTTP {answer.status}: {answer.message}"
+        outcome = "ended" if command.delivered(answer) else f"not ended: {answer.reason}"
         typer.echo(f"{job.name} ({job.key.id}): {outcome}", err=settings.output is LogFormat.JSON)
     return 1 if left or found.unread else 0
 

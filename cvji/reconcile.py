@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from cvji.cloudvision.client import Answer, Client, Verdict
-from cvji.cloudvision.payloads import TENANT, EntryKey, Values, post_job, rfc3339
-from cvji.cloudvision.payloads import JobConfig as Payload
-from cvji.cloudvision.reading import JobConfig, Reader
+from cvji.cloudvision.payloads import TENANT, EntryKey, JobConfig, Values, post_job, rfc3339
+from cvji.cloudvision.reading import JobEntry, Reader
 from cvji.jobs.kinds import Registry
 from cvji.jobs.report import JobState, RunReport
 from cvji.kube.client import Api, ApiError
@@ -25,13 +24,12 @@ from cvji.reports.records import RecordError
 
 # A run's id is the uid of a job's object, which the API server makes (UUID, RFC 9562), and `.n` from the second run on.
 _RUN_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.[1-9][0-9]{0,8})?", re.ASCII)
-_RUNNING = JobState.RUNNING.value
 
 
 class Orphan(msgspec.Struct, frozen=True):
     """An entry that CloudVision shows as RUNNING and no run of this cluster is. `alive`: an object has its uid."""
 
-    config: JobConfig
+    config: JobEntry
     alive: bool
 
 
@@ -62,7 +60,7 @@ def compare(
         for report, listed in reading.runs(api, namespace, unread.append)
         if report.state is JobState.RUNNING and listed.delivered and listed.location == location
     }
-    candidates: list[JobConfig] = []
+    candidates: list[JobEntry] = []
     excepted, shown = 0, set()
     for job in cloudvision.running(location):
         shown.add(job.key.id)
@@ -90,7 +88,7 @@ def compare(
     )
 
 
-def _uid(job: JobConfig) -> str:
+def _uid(job: JobEntry) -> str:
     return job.key.id.partition(".")[0]
 
 
@@ -120,18 +118,18 @@ def _alive(api: Api, registry: Registry, uids: set[str], unread: Callable[[str],
     return found
 
 
-def may_end(found: Difference) -> list[JobConfig]:
+def may_end(found: Difference) -> list[JobEntry]:
     """The entries that are proven to be of no run; none where something could not be read."""
     return [] if found.unread else [orphan.config for orphan in found.orphans if not orphan.alive]
 
 
-def end(client: Client, job: JobConfig, now: float) -> Answer:
+def end(client: Client, job: JobEntry, now: float) -> Answer:
     """End one entry as CANCELLED, now: when its job ended is not known."""
     at = datetime.fromtimestamp(int(now), UTC)
     start = min(job.start_time or at, at)
     held = Values(job.interfaces.values) if job.interfaces and job.interfaces.values else None
     nodes = Values(job.nodes.values) if job.nodes and job.nodes.values and held is None else None
-    payload = Payload(
+    payload = JobConfig(
         key=EntryKey(job.key.id),
         name=job.name,
         location=job.location,

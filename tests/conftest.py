@@ -1,5 +1,6 @@
 """One real control plane for a test session (and worker); a test that breaks it for others starts its own."""
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -22,6 +23,14 @@ def control_plane() -> Iterator[ControlPlane]:
         yield plane
     finally:
         plane.stop()
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_left_as_it_was() -> Iterator[None]:
+    """A handler that a test leaves behind writes to that test's captured stream, which is closed."""
+    before = logging.getLogger().handlers[:]
+    yield
+    assert logging.getLogger().handlers == before
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -9,15 +9,12 @@ from cvji.jobs.kinds import Registry
 from cvji.kube.client import Api, ApiError
 from cvji.kube.reading import pages
 from cvji.kube.served import Served, served
-from cvji.reports.records import GROUP, ListedRecord, RecordError, Unreadable, read, read_stored
-from cvji.settings import CloudVision, NodeConfigMode
+from cvji.nodes.objects import NODE_STATES
+from cvji.reports.records import RESOURCES, ListedRecord, Unreadable, read_any
+from cvji.settings import CloudVision
 
 CLAIM = ("resource.k8s.io", "ResourceClaim")
-REPORTS = {"job": (GROUP, "JobReport"), "node": (GROUP, "NodeReport")}
-NODE_STATES = {
-    NodeConfigMode.DISCOVERY: (GROUP, "NodeInterfaceState"),
-    NodeConfigMode.SRIOVOPERATOR: ("sriovnetwork.openshift.io", "SriovNetworkNodeState"),
-}
+REPORTS = {kind: resource.key for kind, resource in RESOURCES.items()}
 
 
 class Site:
@@ -66,12 +63,5 @@ class Site:
             resource = self.served.found.get(key)
             if resource is None:
                 raise ApiError(404, f"the {key[1]} CRD is not installed")
-            for raw in pages(self.api, resource.path(self.namespace)):
-                try:
-                    found.append(read("job" if kind == "job" else "node", raw))
-                except RecordError as err:
-                    try:
-                        found.append(Unreadable("job" if kind == "job" else "node", read_stored(raw), str(err)))
-                    except RecordError:
-                        continue
+            found += [read_any(kind, raw) for raw in pages(self.api, resource.path(self.namespace))]
         return found

@@ -8,8 +8,9 @@ import os
 import ssl
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import urllib3
@@ -42,6 +43,11 @@ class Answer(msgspec.Struct, frozen=True):
     message: str = ""
     retry_after: float = 0.0
 
+    @property
+    def reason(self) -> str:
+        """Why the request was not taken, in words."""
+        return http.failure(self.status, self.message)
+
 
 class Token:
     """The bearer token, read again from its file when that changes. Never shown."""
@@ -51,6 +57,7 @@ class Token:
         self._file = Path(file) if file else None
         self._seen: tuple[int, int, int] | None = None
         self._value = value
+        self._earlier = ""  # the value before: a request that is under way may carry it
         if self._file is not None:
             self._value = self._read(self._file)
         else:
@@ -73,13 +80,17 @@ class Token:
     def current(self) -> str:
         """The token as it is now; the last good one while its file is being replaced."""
         if self._file is not None:
-            try:
+            with suppress(OSError, SettingsError):
                 stat = self._file.stat()
                 if (stat.st_mtime_ns, stat.st_ino, stat.st_size) != self._seen:
-                    self._value = self._read(self._file)
-            except (OSError, SettingsError):
-                pass
+                    self._earlier, self._value = self._value, self._read(self._file)
         return self._value
+
+    def hide(self, text: str) -> str:
+        """`text` with asterisks in place of the token."""
+        for value in filter(None, (self._value, self._earlier)):
+            text = text.replace(value, "***")
+        return text
 
 
 def _check_token(value: str, source: str) -> None:
@@ -100,8 +111,12 @@ class Client:
         connections: int = 8,
         timeout: float = READ_TIMEOUT,
         wall: Callable[[], float] = time.time,
+        connected: Callable[[Any], None] = lambda _: None,
     ) -> None:
-        """Raises SettingsError if the CA file or the environment's proxy cannot be used."""
+        """`connected` is called with the socket of each new connection.
+
+        Raises SettingsError if the CA file or the environment's proxy cannot be used.
+        """
         self._base = f"https://{server.address}"
         self._token = token
         self._wall = wall
@@ -111,6 +126,7 @@ class Client:
             http.proxy_for(self._base, os.environ),
             maxsize=connections,
             block=True,
+            connected=connected,
             ssl_context=_tls(server),
             **options,
         )
@@ -125,24 +141,34 @@ class Client:
 
     def send(self, request: Request, within: float = READ_TIMEOUT) -> Answer:
         """Make one attempt, of at most about `within` seconds. Every failure is an Answer; nothing is raised."""
-        timeout = min(self._timeout, within)
-        token = self._token.current()
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "cvji"}
-        if request.body:
-            headers["Content-Type"] = "application/json"
+        seconds = min(self._timeout, within)
+        timeout = urllib3.Timeout(connect=min(http.CONNECT_TIMEOUT, seconds), total=seconds)
         try:
-            with http.within(timeout):
-                response = self._pool.request(
-                    request.method,
-                    self._base + request.path,
-                    body=request.body or None,
-                    headers=headers,
-                    timeout=urllib3.Timeout(connect=min(http.CONNECT_TIMEOUT, timeout), total=timeout),
-                    redirect=False,
-                    preload_content=False,
-                )
+            with http.within(seconds):
+                response = self.exchange(request.method, request.path, request.body, timeout)
         except http.ERRORS as err:
             return Answer(Verdict.BUSY, message=http.transport_error(err))
+        message = self.message(response)
+        retry_after = http.retry_after(response.headers.get("Retry-After"), self._wall(), RETRY_AFTER_LIMIT)
+        return Answer(_verdict(response.status), response.status, message, retry_after)
+
+    def exchange(self, method: str, path: str, body: bytes, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
+        """Send one request, with the token. The answer's body is still to be read. Raises those of `http.ERRORS`."""
+        headers = {"Authorization": f"Bearer {self.token()}", "Accept": "application/json", "User-Agent": "cvji"}
+        if body:
+            headers["Content-Type"] = "application/json"
+        return self._pool.request(
+            method,
+            self._base + path,
+            body=body or None,
+            headers=headers,
+            timeout=timeout,
+            redirect=False,
+            preload_content=False,
+        )
+
+    def message(self, response: urllib3.BaseHTTPResponse) -> str:
+        """What an error answer says, without the token; "" if it is no error or says nothing. Reads the body."""
         try:
             body = response.read(BODY_LIMIT, decode_content=True)
         except http.ERRORS:
@@ -152,9 +178,7 @@ class Client:
                 response.close()
             else:
                 response.release_conn()
-        message = _message(body).replace(token, "***") if response.status >= 300 else ""
-        retry_after = http.retry_after(response.headers.get("Retry-After"), self._wall(), RETRY_AFTER_LIMIT)
-        return Answer(_verdict(response.status), response.status, message, retry_after)
+        return self._token.hide(_message(body)) if response.status >= 300 else ""
 
 
 def _verdict(status: int) -> Verdict:
@@ -191,8 +215,3 @@ def _message(body: bytes) -> str:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         text = body[: http.ERROR_LIMIT * 4].decode("utf-8", "replace")
     return "".join(char if char.isprintable() else " " for char in text)[: http.ERROR_LIMIT].strip()
-
-
-def utc(seconds: float) -> datetime:
-    """A point in time as CloudVision takes it: whole seconds, UTC."""
-    return datetime.fromtimestamp(int(seconds), UTC)

@@ -84,8 +84,7 @@ class Outbox:
 
     def take(self, now: float) -> Parcel | None:
         """The next to attempt now, if any; it is in flight until `settle`d."""
-        # After a failure of the service one request at a time asks whether it is back.
-        if now < self._paused_until or len(self._in_flight) >= (1 if self._failures else self._connections):
+        if now < self._paused_until or not self._has_connection():
             return None
         while self._ready and self._ready[0][0] <= now:
             parcel = heapq.heappop(self._ready)[2]
@@ -98,22 +97,32 @@ class Outbox:
 
     def wake_at(self) -> float | None:
         """When `take` may have something that it has not now; None if that is up to `put` or `settle`."""
-        if len(self._in_flight) >= (1 if self._failures else self._connections):
+        if not self._has_connection():
             return None
-        while self._ready and self._waiting.get(self._ready[0][2].key) is not self._ready[0][2]:
+        while self._ready:
+            due, _, parcel = self._ready[0]
+            if self._waiting.get(parcel.key) is parcel:
+                return max(due, self._paused_until)
             heapq.heappop(self._ready)
-        return max(self._ready[0][0], self._paused_until) if self._ready else None
+        return None
+
+    def _has_connection(self) -> bool:
+        """After a failure of the service one request at a time asks whether it is back."""
+        return len(self._in_flight) < (1 if self._failures else self._connections)
 
     def settle(self, parcel: Parcel, answer: Answer, now: float) -> None:
         """An attempt is over: forget the parcel, or schedule it again unless a newer one waits."""
         del self._in_flight[parcel.key]
-        parcel.failures += answer.verdict is not Verdict.BUSY
+        delivered = answer.verdict is Verdict.DELIVERED
+        if answer.verdict is not Verdict.BUSY:  # which says nothing about this report
+            parcel.failures += 1
         delay = self._delay(parcel, answer)
         newer = self._waiting.get(parcel.key)
         if newer is not None:
-            newer.since = newer.since if answer.verdict is Verdict.DELIVERED else parcel.since
+            if not delivered:
+                newer.since = parcel.since
             self._schedule(newer, now)
-        elif answer.verdict is not Verdict.DELIVERED:
+        elif not delivered:
             parcel.needs_token = answer.verdict in (Verdict.UNAUTHORIZED, Verdict.FORBIDDEN)
             parcel.refused = answer.verdict in (Verdict.REFUSED, Verdict.FORBIDDEN)
             self._waiting[parcel.key] = parcel
@@ -124,7 +133,7 @@ class Outbox:
             self._paused_until = max(self._paused_until, now + delay)
         else:
             self._failures = 0
-            if answer.verdict is Verdict.DELIVERED:
+            if delivered:
                 self._paused_until = 0.0
 
     def token_changed(self, now: float) -> None:
@@ -147,8 +156,7 @@ class Outbox:
             case Verdict.BUSY:
                 return max(backoff(BACKOFF_FIRST, BACKOFF_MAX, self._failures + 1, jitter), answer.retry_after)
             case Verdict.RETRY:
-                wait = backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.failures, jitter)
-                return max(wait, answer.retry_after)
+                return max(backoff(BACKOFF_FIRST, BACKOFF_MAX, parcel.failures, jitter), answer.retry_after)
             case Verdict.REFUSED:
                 return backoff(REFUSED_FIRST, REFUSED_MAX, parcel.failures, jitter)
             case _:
@@ -221,11 +229,6 @@ class Dispatcher:
             self._outbox.put(key, revision, self._clock())
             self._changed.notify()
 
-    def depth(self) -> int:
-        """How many keys wait or are in flight."""
-        with self._changed:
-            return len(self._outbox)
-
     def settled(self) -> bool:
         """Whether nothing is left but what CloudVision refuses."""
         with self._changed:
@@ -289,7 +292,7 @@ class Dispatcher:
 
     def _note(self, outgoing: Outgoing, answer: Answer) -> None:
         about = outgoing.request.about
-        status = f"HTTP {answer.status}" if answer.status else "no answer"
+        reason = answer.reason if answer.status else f"no answer: {answer.message}"
         match answer.verdict:
             case Verdict.DELIVERED:
                 if self._away:
@@ -297,11 +300,11 @@ class Dispatcher:
                     log.warning("CloudVision takes reports again")
                 log.info("delivered %s", about)
             case Verdict.BUSY if self._away:
-                log.debug("not delivered yet: %s (%s)", about, status)
+                log.debug("not delivered yet: %s (%s)", about, reason)
             case Verdict.BUSY:
                 self._away = True
-                log.warning("CloudVision is away (%s: %s); reports wait and are retried", status, answer.message)
+                log.warning("CloudVision is away (%s); reports wait and are retried", reason)
             case Verdict.UNAUTHORIZED:
-                log.error("CloudVision does not accept the API token (%s): %s", status, answer.message)
+                log.error("CloudVision does not accept the API token: %s", reason)
             case _:
-                log.error("CloudVision refused %s (%s): %s", about, status, answer.message)
+                log.error("CloudVision refused %s: %s", about, reason)

@@ -19,13 +19,13 @@ TENANT = "JOB_TYPE_TENANT"
 class EntryKey(msgspec.Struct, frozen=True):
     """What an entry is found by."""
 
-    id: str
+    id: str = ""
 
 
 class Values(msgspec.Struct, frozen=True):
     """The service's way of writing a list of strings."""
 
-    values: tuple[str, ...]
+    values: tuple[str, ...] = ()
 
 
 class JobConfig(msgspec.Struct, frozen=True, omit_defaults=True):

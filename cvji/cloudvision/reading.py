@@ -13,8 +13,8 @@ import msgspec
 import urllib3
 
 from cvji import http
-from cvji.cloudvision.client import Client, Token, _message
-from cvji.cloudvision.payloads import JOB_CONFIG
+from cvji.cloudvision.client import Client, Token
+from cvji.cloudvision.payloads import JOB_CONFIG, EntryKey, Values
 from cvji.settings import CloudVision
 
 TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
@@ -26,30 +26,18 @@ class ReadError(Exception):
     """CloudVision did not give what was asked. `status` is the HTTP status, 0 where no answer came."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"HTTP {status}: {message}" if status else message)
+        super().__init__(http.failure(status, message))
         self.status = status
 
 
-class Wire(msgspec.Struct, rename="camel"):
+class _Wire(msgspec.Struct, rename="camel"):
     """Answers are in lowerCamelCase; unknown fields are skipped."""
 
 
-class Key(Wire):
-    """What a resource is found by."""
-
-    id: str = ""
-
-
-class Values(Wire):
-    """The service's way of writing a list of strings."""
-
-    values: tuple[str, ...] = ()
-
-
-class JobConfig(Wire):
+class JobEntry(_Wire):
     """A JobConfig as it is held."""
 
-    key: Key
+    key: EntryKey
     name: str = ""
     location: str = ""
     state: str = ""
@@ -60,11 +48,11 @@ class JobConfig(Wire):
     nodes: Values | None = None
 
 
-class _Result(Wire):
-    value: JobConfig | None = None
+class _Result(_Wire):
+    value: JobEntry | None = None
 
 
-class _Line(Wire):
+class _Line(_Wire):
     result: _Result | None = None
 
 
@@ -84,23 +72,12 @@ class Reader:
 
     def __init__(self, server: CloudVision, token: Token) -> None:
         """Raises SettingsError if the CA file or the environment's proxy cannot be used."""
-        self._base = f"https://{server.address}"
-        self._token = token
         self.peer = Peer(verified=not server.insecure)
         self.server_time: float | None = None  # of the last answer
-        reader = self
+        self._client = Client(server, token, connected=self._connected)
 
-        class Connection(urllib3.connection.HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                reader.peer = _peer(self.sock, verified=not server.insecure)
-
-        class Pool(urllib3.HTTPSConnectionPool):
-            ConnectionCls = Connection
-
-        # The client's way to the server, proxy and all, with connections that look at the certificate.
-        self._pool = Client(server, token)._pool  # noqa: SLF001
-        self._pool.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": Pool}
+    def _connected(self, sock: Any) -> None:
+        self.peer = _peer(sock, verified=self.peer.verified)
 
     def status(self) -> tuple[int, str]:
         """What CloudVision says to a request for a job that does not exist: its status and words.
@@ -115,15 +92,15 @@ class Reader:
             return err.status, str(err)
         return 200, ""
 
-    def running(self, location: str) -> Iterator[JobConfig]:
+    def running(self, location: str) -> Iterator[JobEntry]:
         """Every JobConfig that CloudVision shows as RUNNING at a location. Raises ReadError."""
         return self._all({"location": location, "state": "JOB_STATE_RUNNING"})
 
-    def jobs(self, location: str) -> Iterator[JobConfig]:
+    def jobs(self, location: str) -> Iterator[JobEntry]:
         """Every JobConfig at a location. Raises ReadError."""
         return self._all({"location": location})
 
-    def _all(self, wanted: dict[str, str]) -> Iterator[JobConfig]:
+    def _all(self, wanted: dict[str, str]) -> Iterator[JobEntry]:
         body = msgspec.json.encode({"partialEqFilter": [wanted]})
         response = self._open("POST", f"{JOB_CONFIG}/all", body)
         rest = b""
@@ -140,31 +117,18 @@ class Reader:
         finally:
             response.close()
 
-    def _open(self, method: str, path: str, body: bytes | None = None) -> urllib3.BaseHTTPResponse:
-        token = self._token.current()
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "cvji"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
+    def _open(self, method: str, path: str, body: bytes = b"") -> urllib3.BaseHTTPResponse:
         try:
-            response = self._pool.request(
-                method, self._base + path, body=body, headers=headers, timeout=TIMEOUT, redirect=False,
-                preload_content=False,
-            )  # fmt: skip
+            response = self._client.exchange(method, path, body, TIMEOUT)
         except http.ERRORS as err:
             raise ReadError(0, http.transport_error(err)) from None
         self.server_time = http.date(response.headers.get("Date"))
         if response.status >= 300:
-            try:
-                words = _message(response.read(CHUNK, decode_content=True)).replace(token, "***")
-            except http.ERRORS:
-                words = ""
-            finally:
-                response.close()
-            raise ReadError(response.status, words)
+            raise ReadError(response.status, self._client.message(response))
         return response
 
 
-def _read(line: bytes, wanted: dict[str, str]) -> Iterator[JobConfig]:
+def _read(line: bytes, wanted: dict[str, str]) -> Iterator[JobEntry]:
     if not line.strip():
         return
     try:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -216,9 +215,7 @@ class CloudVisionClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -274,10 +271,10 @@ class CloudVisionClient:
             wait = max(wait, answer.retry_after)
             retriable = answer.verdict in (Verdict.BUSY, Verdict.RETRY)
             if not retriable or time.monotonic() + wait > deadline:
-                status = f"HTTP {answer.status}" if answer.status else "no answer"
-                raise DeliveryError(f"{request.about}: {status}: {answer.message}", answer.status, attempts)
+                reason = answer.reason if answer.status else f"no answer: {answer.message}"
+                raise DeliveryError(f"{request.about}: {reason}", answer.status, attempts)
             if attempts == 1:
-                log.warning("%s: %s; trying again for %.0f s at most", request.about, answer.message, self._timeout)
+                log.warning("%s: %s; trying again for %.0f s at most", request.about, answer.reason, self._timeout)
             self._pause(wait)
 
 
@@ -329,11 +326,10 @@ def send_nodeconfig(
     timeout: float = TIMEOUT,
 ) -> bool:
     """Report one node's NICs; True if CloudVision took it. Why not is logged."""
-
-    def send(client: CloudVisionClient) -> int:
-        return client.send_nodeconfig(node=node, location=location, interfaces=interfaces)
-
-    return _succeeds(send, api_server, api_token, api_ca_file, timeout)
+    return _succeeds(
+        lambda client: client.send_nodeconfig(node=node, location=location, interfaces=interfaces),
+        api_server, api_token, api_ca_file, timeout,
+    )  # fmt: skip
 
 
 def delete_nodeconfig(

@@ -1,4 +1,4 @@
-"""What comes to the loop, and what it drives: the messages on its queue, and the two ways out."""
+"""What comes to the loop: the messages on its queue; and where its reports go."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ import msgspec
 from cvji.cloudvision.client import Answer
 from cvji.jobs.report import Key
 from cvji.kube.events import ClusterEvent, Discovered, Unserved
-from cvji.reports.records import Delivery, ListedRecord, Record
+from cvji.reports.records import ListedRecord
 from cvji.reports.tasks import Event as StoreEvent
 
 QUEUE_BATCHES = 1000  # when it is full, reflectors stop reading, and the API server keeps the rest
@@ -61,10 +61,6 @@ class Deliverer(Protocol):
     def put(self, key: Key, revision: int) -> None:
         """Send the key's newest report."""
 
-    def depth(self) -> int:
-        """How many keys wait."""
-        ...
-
     def settled(self) -> bool:
         """Whether nothing is left but what CloudVision refuses."""
         ...
@@ -75,27 +71,3 @@ class Deliverer(Protocol):
 
     def close(self) -> None:
         """Begin no further attempt."""
-
-
-class Records(Protocol):
-    """The records in the cluster; see reports.store.Store. Its events come to the loop's queue."""
-
-    def write(self, record: Record) -> None:
-        """Write a report."""
-
-    def acknowledge(self, key: Key, revision: int, delivery: Delivery) -> None:
-        """Write what is known of its delivery."""
-
-    def forget(self, key: Key) -> None:
-        """Delete it."""
-
-    def depth(self) -> int:
-        """How many wait to be written."""
-        ...
-
-    def flush(self, within: float) -> bool:
-        """Write what waits, in at most so many seconds; whether all of it was written that could be."""
-        ...
-
-    def close(self) -> None:
-        """Begin no further request."""

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -52,32 +52,6 @@ class Note(msgspec.Struct, frozen=True):
     at: float
 
 
-class JobEvents(Protocol):
-    """What the loop says of its reports."""
-
-    def served(self, resources: Iterable[Resource]) -> None:
-        """These kinds are served, in these versions."""
-
-    def decided(self, run: RunReport) -> None:
-        """CloudVision is to hold this from now on."""
-
-    def answered(self, key: Key, answer: Answer) -> None:
-        """An attempt to deliver a report is over."""
-
-
-class Silent:
-    """EVENTS=false."""
-
-    def served(self, resources: Iterable[Resource]) -> None:
-        """Nothing is noted."""
-
-    def decided(self, run: RunReport) -> None:
-        """Nothing is noted."""
-
-    def answered(self, key: Key, answer: Answer) -> None:
-        """Nothing is noted."""
-
-
 class Budget:
     """A token bucket. Times are seconds, given by the caller."""
 
@@ -96,7 +70,7 @@ class Budget:
 
 
 class Announcer:
-    """Turns what the loop says into Events, and hands them to a thread that writes them."""
+    """Turns what the loop decides, and what CloudVision answers, into Events."""
 
     def __init__(self, write: Callable[[Note], None], clock: Callable[[], float] = time.time) -> None:
         """`write` must return at once."""
@@ -107,17 +81,16 @@ class Announcer:
         self._refused: OrderedDict[str, str] = OrderedDict()  # CloudVision's words, by run
 
     def served(self, resources: Iterable[Resource]) -> None:
-        """See JobEvents."""
+        """These kinds are served, in these versions."""
         for resource in resources:
-            version = f"{resource.group}/{resource.version}" if resource.group else resource.version
-            self._versions[f"{resource.group}/{resource.kind}"] = version
+            self._versions[f"{resource.group}/{resource.kind}"] = resource.api_version
 
     def decided(self, run: RunReport) -> None:
-        """See JobEvents."""
+        """CloudVision is to hold this from now on."""
         _remember(self._pending, run.id, run)
 
     def answered(self, key: Key, answer: Answer) -> None:
-        """See JobEvents."""
+        """An attempt to deliver a report is over."""
         run = self._pending.get(key[1]) if key[0] == "job" else None
         if run is None:
             return
@@ -125,11 +98,9 @@ class Announcer:
             del self._pending[run.id]
             self._refused.pop(run.id, None)
             self._accepted(run)
-        elif answer.verdict in _REFUSALS:
-            words = f"HTTP {answer.status}: {answer.message}"
-            if self._refused.get(run.id) != words:  # the rest are attempts at the same thing
-                _remember(self._refused, run.id, words)
-                self._note(run, "CloudVisionRefused", f"CloudVision refuses the report: {words}", warning=True)
+        elif answer.verdict in _REFUSALS and self._refused.get(run.id) != answer.reason:  # not another attempt's
+            _remember(self._refused, run.id, answer.reason)
+            self._note(run, "CloudVisionRefused", f"CloudVision refuses the report: {answer.reason}", warning=True)
 
     def _accepted(self, run: RunReport) -> None:
         held = f"{len(run.holds)} {'nodes' if run.holds.nodes else 'NICs'}"

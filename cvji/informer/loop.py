@@ -24,19 +24,19 @@ from cvji.informer.inbox import (
     Deliverer,
     Elected,
     Happening,
-    Records,
     Recovered,
     StandBy,
     Stop,
 )
-from cvji.informer.jobevents import JobEvents, Silent
+from cvji.informer.jobevents import Announcer
 from cvji.jobs.report import Key, RunReport
 from cvji.kube.events import ClusterEvent, Discovered, Listed, Resource, Unserved, WatchLost
 from cvji.kube.watches import Watches
 from cvji.nodes.inventory import NodeReport
 from cvji.reports.book import Acknowledge, Action, Check, Forget, Send, Write
-from cvji.reports.records import Delivery, Reason, Unreadable
+from cvji.reports.records import Delivery, Reason
 from cvji.reports.reporter import Reporter
+from cvji.reports.store import Store
 from cvji.reports.tasks import Changed, Lost, Written
 from cvji.telemetry.metrics import Metrics, Moment, Watch
 
@@ -68,7 +68,7 @@ class Loop:
         reporter: Reporter,
         watches: Watches,
         deliver: Deliverer,
-        records: Records | None,
+        records: Store | None,
         inbox: "queue.Queue[Happening]",
         metrics: Metrics,
         *,
@@ -76,7 +76,7 @@ class Loop:
         recover: Callable[[int], None] = lambda _: None,
         check: Callable[[], None] = lambda: None,
         release: Callable[[bool], None] = lambda _: None,
-        events: JobEvents | None = None,
+        events: Announcer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`keep` says which watch events are of interest. `recover` reads the records of former leaders, `check` those
@@ -86,7 +86,7 @@ class Loop:
         self._inbox = inbox
         self._metrics = metrics
         self._keep, self._recover, self._check, self._release = keep, recover, check, release
-        self._events = events or Silent()
+        self._events = events
         self._clock = clock
         self._awaited: set[Resource] | None = None  # resources whose list is still to come; None before API discovery
         self._listed: set[Resource] = set()  # resources whose list was applied
@@ -136,7 +136,7 @@ class Loop:
         if self.phase is Phase.LEADING:
             for report in self._reporter.advance(self._clock()):
                 _announce(report)
-                if isinstance(report, RunReport):
+                if self._events and isinstance(report, RunReport):
                     self._events.decided(report)
         for action in self._reporter.book.take():
             self._do(action)
@@ -175,7 +175,8 @@ class Loop:
             case list():
                 self._take_events(happened, now)
             case Discovered(resources):
-                self._events.served(resources)
+                if self._events:
+                    self._events.served(resources)
                 self._awaited = (self._awaited or set()) | set(resources)
                 self._note_synced()
             case Unserved():
@@ -264,17 +265,15 @@ class Loop:
 
     def _settle(self, key: Key, revision: int, answer: Answer, now: float) -> None:
         book = self._reporter.book
-        if (newest := book.newest(key)) is not None and newest.revision == revision:
+        if self._events and (newest := book.newest(key)) is not None and newest.revision == revision:
             self._events.answered(key, answer)
         match answer.verdict:
             case Verdict.DELIVERED:
                 book.delivered(key, revision, now)
             case Verdict.REFUSED | Verdict.FORBIDDEN | Verdict.UNAUTHORIZED:
-                words = f"HTTP {answer.status}: {answer.message}"
-                book.failed(key, revision, Delivery(Reason.REFUSED, int(now), words))
+                book.failed(key, revision, Delivery(Reason.REFUSED, int(now), answer.reason))
             case _:
-                words = f"HTTP {answer.status}: {answer.message}" if answer.status else answer.message
-                book.failed(key, revision, Delivery(Reason.UNREACHABLE, int(now), words))
+                book.failed(key, revision, Delivery(Reason.UNREACHABLE, int(now), answer.reason))
 
     def _drain(self) -> None:
         """Done once everything is recorded and delivered that can be, or when time is up."""
@@ -330,8 +329,3 @@ def _announce(report: RunReport | NodeReport) -> None:
         "%s %s/%s%s is %s with %d %s",
         report.kind, report.namespace, report.name, run, report.state.name, len(report.holds), what,
     )  # fmt: skip
-
-
-def unreadable(found: Unreadable) -> None:
-    """Log that a record is skipped."""
-    log.error("%s; it is skipped", found.error)

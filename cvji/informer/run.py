@@ -31,7 +31,7 @@ from cvji.informer.inbox import (
     Stop,
 )
 from cvji.informer.jobevents import Announcer, Writer
-from cvji.informer.loop import Loop, unreadable
+from cvji.informer.loop import Loop
 from cvji.jobs.kinds import Job, Registry
 from cvji.jobs.nics import Claim, read_claim
 from cvji.jobs.pods import Pod, read_pod
@@ -41,23 +41,21 @@ from cvji.jobs.view import Problem
 from cvji.kube.client import Api, ApiError
 from cvji.kube.events import Applied, ClusterEvent, Deleted
 from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
+from cvji.kube.reading import PAGE
 from cvji.kube.served import PODS
 from cvji.kube.watches import Wanted, Watches
 from cvji.malloc import give_back_large_blocks
 from cvji.nodes.inventory import NodeReport, read_node_state
+from cvji.nodes.objects import NODE_STATES
 from cvji.output import say_or_end
 from cvji.reports.records import ListedRecord, RecordError, Unreadable
 from cvji.reports.reporter import Reporter
-from cvji.reports.store import PAGE, Store
+from cvji.reports.store import Store
 from cvji.settings import NodeConfigMode
 from cvji.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-NODE_STATES = {
-    NodeConfigMode.DISCOVERY: ("cloudvision.arista.io", "NodeInterfaceState"),
-    NodeConfigMode.SRIOVOPERATOR: ("sriovnetwork.openshift.io", "SriovNetworkNodeState"),
-}
 NAME = "cv-job-informer"  # of the Lease
 RETRY = 2.0  # seconds after which the records are read again that could not be
 
@@ -65,7 +63,7 @@ RETRY = 2.0  # seconds after which the records are read again that could not be
 class Printer:
     """--dry-run: takes the place of delivery and prints each request as one line of JSON."""
 
-    def __init__(self, load: Callable[[Key], Outgoing | None], done: Callable[[Attempted], None], out: TextIO) -> None:
+    def __init__(self, load: Callable[[Key], Outgoing | None], done: Callable[[Key, int], None], out: TextIO) -> None:
         self._load, self._done, self._out = load, done, out
 
     def put(self, key: Key, revision: int) -> None:  # noqa: ARG002
@@ -73,11 +71,7 @@ class Printer:
         outgoing = self._load(key)
         if outgoing is not None:
             say_or_end(request_line(outgoing.request), self._out)
-            self._done(Attempted(key, outgoing.revision, Answer(Verdict.DELIVERED)))
-
-    def depth(self) -> int:
-        """Nothing ever waits."""
-        return 0
+            self._done(key, outgoing.revision)
 
     def settled(self) -> bool:
         """Nothing ever waits."""
@@ -131,7 +125,7 @@ class Informer:
         )
         self.deliver: Deliverer
         if client is None:
-            self.deliver = Printer(self._load, self._printed, sys.stdout)
+            self.deliver = Printer(self._load, partial(self.reporter.book.delivered, now=0.0), sys.stdout)
         else:
             self.deliver = Dispatcher(client, self._load, on_attempt=self._attempted, permit=permit)
         # Several namespaces are watched as all, since each would need a watch of its own for each kind.
@@ -283,9 +277,6 @@ class Informer:
             self._metrics.delivery_seconds.observe(time.monotonic() - parcel.since)
         self.inbox.put(Attempted(parcel.key, outgoing.revision, answer))
 
-    def _printed(self, attempted: Attempted) -> None:
-        self.reporter.book.delivered(attempted.key, attempted.revision, 0.0)
-
 
 def _read_pod(registry: Registry, note: Callable[[str], None] | None, raw: msgspec.Raw) -> Pod | None:
     """A pod, if it belongs to a job, or may."""
@@ -298,7 +289,7 @@ def _pages(found: Iterable[ListedRecord | Unreadable]) -> Iterable[list[ListedRe
     page: list[ListedRecord] = []
     for item in found:
         if isinstance(item, Unreadable):
-            unreadable(item)
+            log.error("%s; it is skipped", item.error)
             continue
         page.append(item)
         if len(page) >= PAGE:

@@ -11,7 +11,7 @@ an entry of its own in CloudVision, and is never opened again.
     any state --the object says that it ended, or is gone--> ENDED, reported if the run was, or if it should have been
     UNSEEN: the run was reported by a predecessor, and its job's object has not been seen yet
 
-    rule, and where it is tested in tests/unit/test_runs.py
+    rule, and where it is tested in tests/unit/test_runs*.py
     begins; reported once steady       test_a_job_is_reported_once_it_has_been_steady
     or START_MAX_WAIT after it began   test_a_pending_pod_delays_the_report_for_a_minute
     its start time                     test_stopped_and_resumed_is_two_closed_runs_each_with_its_own_nics

@@ -8,9 +8,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -69,22 +70,7 @@ class Api:
         except TimeoutError:
             plugin = f"no answer from the kubeconfig's exec plugin within {credentials.TIMEOUT:g} s"
             raise SettingsError(f"Kubernetes credentials: {plugin}") from None
-        options: dict[str, object] = {"maxsize": CONNECTIONS}
-        if configuration.host.startswith("https"):
-            options |= {
-                "cert_reqs": "CERT_REQUIRED" if configuration.verify_ssl else "CERT_NONE",
-                "ca_certs": configuration.ssl_ca_cert,
-                "cert_file": configuration.cert_file,
-                "key_file": configuration.key_file,
-            }
-            if not configuration.verify_ssl:
-                options["assert_hostname"] = False
-            if configuration.tls_server_name:
-                options["server_hostname"] = options["assert_hostname"] = configuration.tls_server_name
-        through = http.proxy_for(configuration.host, os.environ)
-        if configuration.proxy:
-            through = http.proxy(configuration.proxy, "the kubeconfig's proxy-url")
-        self._configuration, self._pool = configuration, http.pool(through, **options)
+        self._configuration, self._pool = configuration, _pool(configuration)
         self._token.forget()
         self._loaded = time.monotonic()
 
@@ -199,24 +185,52 @@ class Api:
         response = self._request("GET", path, query, read_timeout=WATCH_READ_TIMEOUT)
         with closing(response):
             opened(response.shutdown)
-            rest = b""
-            if "Transfer-Encoding" in response.headers:
-                chunks = response.stream(READ_SIZE, decode_content=True)
-            else:  # through an HTTP/1.0 proxy; stream() would hold events back until READ_SIZE have come
-                chunks = iter(partial(response.read1, READ_SIZE, decode_content=True), b"")
             try:
-                for chunk in chunks:
-                    if b"\n" not in chunk:
-                        rest += chunk
-                        if len(rest) > LINE_LIMIT:
-                            raise ApiError(0, f"a watch event is over {LINE_LIMIT} bytes")
-                        continue
-                    *lines, tail = chunk.split(b"\n")
-                    lines[0] = rest + lines[0]
-                    rest = tail
-                    yield from filter(None, lines)
-            except (*http.ERRORS, ValueError) as err:  # ValueError: TLS, shut by us
+                yield from _lines(_chunks(response))
+            except (*http.ERRORS, ValueError) as err:  # ValueError: TLS, ended by `opened`'s caller
                 raise ApiError(0, http.transport_error(err)) from None
+
+
+def _pool(configuration: credentials.Configuration) -> urllib3.PoolManager:
+    """Connections to the API server, with the certificates and the proxy that the credentials name."""
+    tls: dict[str, Any] = {}
+    if configuration.host.startswith("https"):
+        name = configuration.tls_server_name
+        tls = {
+            "cert_reqs": "CERT_REQUIRED" if configuration.verify_ssl else "CERT_NONE",
+            "ca_certs": configuration.ssl_ca_cert,
+            "cert_file": configuration.cert_file,
+            "key_file": configuration.key_file,
+            "server_hostname": name or None,  # None: the host of the URL
+            "assert_hostname": name or (None if configuration.verify_ssl else False),
+        }
+    if configuration.proxy:
+        through: http.Proxy | None = http.proxy(configuration.proxy, "the kubeconfig's proxy-url")
+    else:
+        through = http.proxy_for(configuration.host, os.environ)
+    return http.pool(through, maxsize=CONNECTIONS, **tls)
+
+
+def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """The parts of a watch's answer, each as soon as it has come."""
+    if "Transfer-Encoding" in response.headers:
+        return response.stream(READ_SIZE, decode_content=True)
+    # Through an HTTP/1.0 proxy stream() would wait until READ_SIZE bytes have come.
+    return iter(partial(response.read1, READ_SIZE, decode_content=True), b"")
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines that are not empty; one that is not ended is left out. Raises ApiError."""
+    rest = b""
+    for chunk in chunks:
+        if b"\n" not in chunk:
+            rest += chunk
+            if len(rest) > LINE_LIMIT:
+                raise ApiError(0, f"a watch event is over {LINE_LIMIT} bytes")
+            continue
+        first, *others, tail = chunk.split(b"\n")
+        yield from filter(None, [rest + first, *others])
+        rest = tail
 
 
 def _message(response: urllib3.BaseHTTPResponse) -> str:

@@ -16,13 +16,18 @@ class Resource(msgspec.Struct, frozen=True):
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
+    def api_version(self) -> str:
+        """The `apiVersion` of its objects."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
     def key(self) -> tuple[str, str]:
         """Group and kind: what an ownerReference names."""
         return (self.group, self.kind)
 
     def path(self, namespace: str = "", name: str = "") -> str:
         """The URL path of the collection, or of one object in it."""
-        base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        base = f"/apis/{self.api_version}" if self.group else f"/api/{self.version}"
         if namespace and self.namespaced:
             base += f"/namespaces/{namespace}"
         return f"{base}/{self.plural}/{name}" if name else f"{base}/{self.plural}"

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from cvji.kube.client import Api, ApiError
+from cvji.kube.reading import one
 from cvji.kube.served import decode
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,6 @@ LEASE_DURATION = 15.0
 RENEW_DEADLINE = 10.0
 RETRY_PERIOD = 2.0
 TIMEOUT = 5.0  # of one request; two of them fit into the renew deadline
-
-
 LABELS = {"app": "cv-job-informer", "app.kubernetes.io/name": "cvji", "app.kubernetes.io/component": "lease"}
 
 
@@ -158,12 +157,8 @@ class Elector:
         return True
 
     def _get(self) -> _Lease | None:
-        try:
-            return decode(_LEASE, self._api.get(f"{self._base}/{self._name}", timeout=TIMEOUT))
-        except ApiError as err:
-            if err.code == 404:
-                return None
-            raise
+        body = one(self._api, f"{self._base}/{self._name}", timeout=TIMEOUT)
+        return None if body is None else decode(_LEASE, body)
 
     def _write(self, lease: _Lease | None, holder: str) -> None:
         now = datetime.fromtimestamp(self._wall(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -7,10 +7,12 @@ import msgspec
 
 from cvji.kube.client import Api, ApiError
 from cvji.kube.objects import Metadata
+from cvji.kube.reading import one
 from cvji.kube.served import decode
 from cvji.sysfs.state import API_VERSION, KIND, PLURAL, State
 
 FIELD_MANAGER = "cv-interface-discovery"
+APPLY = "application/apply-patch+yaml"  # of which JSON is a part
 TIMEOUT = 15.0  # seconds for one request
 LABELS = {
     "app": "cv-job-informer",
@@ -42,9 +44,7 @@ class NodeStateStore:
 
     def __init__(self, api: Api, namespace: str, node: str) -> None:
         """Sends no request yet."""
-        self._api = api
-        self._node = node
-        self._namespace = namespace
+        self._api, self._namespace, self._node = api, namespace, node
         self._base = f"/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{node}"
         self._standing: _NodeInterfaceState | None = None
         self._owner = ""  # the Node's uid
@@ -54,11 +54,8 @@ class NodeStateStore:
 
         An object that cannot be understood counts as an empty one, which the next write replaces.
         """
-        try:
-            raw = self._api.get(self._base, timeout=TIMEOUT)
-        except ApiError as err:
-            if err.code != 404:
-                raise
+        raw = one(self._api, self._base, timeout=TIMEOUT)
+        if raw is None:
             # Gone, perhaps with its Node, whose namesake then has another uid.
             self._standing, self._owner = None, ""
             return None
@@ -75,10 +72,11 @@ class NodeStateStore:
             self._owner = self._node_uid()
         written = False
         if not self._owned():
-            self._apply(self._base, {"metadata": self._metadata()})
+            owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._owner}
+            self._apply(self._base, {"labels": LABELS, "ownerReferences": [owner]})
             written = True
         if self._standing is None or self._standing.status != state:
-            self._apply(f"{self._base}/status", {"status": state})
+            self._apply(f"{self._base}/status", {}, status=state)
             written = True
         return written
 
@@ -91,33 +89,18 @@ class NodeStateStore:
         return owned and all(labels.get(name) == value for name, value in LABELS.items())
 
     def _node_uid(self) -> str:
-        try:
-            raw = self._api.get(f"/api/v1/nodes/{self._node}", timeout=TIMEOUT)
-        except ApiError as err:
-            if err.code == 404:
-                raise ApiError(404, f"there is no Node {self._node}: NODE_NAME must be this node's name") from None
-            raise
+        raw = one(self._api, f"/api/v1/nodes/{self._node}", timeout=TIMEOUT)
+        if raw is None:
+            raise ApiError(404, f"there is no Node {self._node}: NODE_NAME must be this node's name")
         return decode(_NODE, raw).metadata.uid
 
-    def _metadata(self) -> dict[str, object]:
-        owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._owner}
-        return {"labels": LABELS, "ownerReferences": [owner]}
-
-    def _apply(self, path: str, part: dict[str, object]) -> None:
+    def _apply(self, path: str, metadata: dict[str, object], **parts: State) -> None:
         """Server-side apply of one part (KEP-555). The fields are ours alone, so conflicts are forced."""
-        metadata = {"name": self._node, "namespace": self._namespace}
-        body: dict[str, object] = {"apiVersion": API_VERSION, "kind": KIND, **part}
-        body["metadata"] = {**metadata, **(part.get("metadata") or {})}  # type: ignore[dict-item]
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        metadata = {"name": self._node, "namespace": self._namespace, **metadata}
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, **parts}
+        query, raw = {"fieldManager": FIELD_MANAGER, "force": "true"}, msgspec.json.encode(body)
         try:
-            answer = self._api.send(
-                "PATCH",
-                path,
-                msgspec.json.encode(body),
-                query=query,
-                content_type="application/apply-patch+yaml",
-                timeout=TIMEOUT,
-            )
+            answer = self._api.send("PATCH", path, raw, query=query, content_type=APPLY, timeout=TIMEOUT)
         except ApiError as err:
             self._standing = None  # whatever took effect of it, the next read shows
             if err.code == 404:

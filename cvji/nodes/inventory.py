@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from cvji.kube.objects import NodeBond, NodeInterface, NodeStateMetadata, NodeStateObject, NodeVf, known_time
+from cvji.kube.objects import known_time
 from cvji.macs import ethernet_mac
+from cvji.nodes.objects import NodeStateMetadata, NodeStateObject, StateBond, StateVf
 from cvji.settings import NodeInterfaceType
 
 _STATE = msgspec.json.Decoder(NodeStateObject)
+_Part = StateVf | StateBond  # of a node state that may be reported; an interface is all that a VF is, and more
 
 
 class Nic(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -44,11 +46,6 @@ class NodeState(msgspec.Struct, frozen=True):
     fabric_functions: tuple[str, ...] = ()
     written: int = 0
 
-    @property
-    def name(self) -> str:
-        """The object's name, which is the node's."""
-        return self.node
-
 
 class NodeReport(msgspec.Struct, frozen=True):
     """What CloudVision is to hold of a node; no NICs: nothing any more."""
@@ -62,20 +59,20 @@ def read_node_state(chosen: NodeInterfaceType, raw: bytes | msgspec.Raw) -> Node
     found = _STATE.decode(raw)
     interfaces = (found.status.interfaces if found.status else None) or []
     bonds = (found.status.bonds if found.status else None) or []
-    parts: list[NodeInterface | NodeVf] = []
+    parts: list[StateVf] = []
     if chosen is not NodeInterfaceType.VF:
         parts += interfaces
     if chosen is not NodeInterfaceType.PF:
         parts += [vf for pf in interfaces for vf in pf.vfs or ()]
     names = {part.name for part in parts}
-    reported: list[NodeInterface | NodeVf | NodeBond] = [*parts]
+    reported: list[_Part] = [*parts]
     reported += [bond for bond in bonds if not names.isdisjoint(bond.members or ())]
     nics = sorted({(nic, _function(part)) for part in reported if (nic := _nic(part))})
     # A pod on the host's network uses the rails, which are the NICs with RDMA; failing that, any of them. Its frames
     # carry the address of the port or, where the port is bonded, of the bond.
     rails = [part for part in interfaces if part.rdma_device] or interfaces
     bonded = {part.bond for part in rails}
-    held: list[NodeInterface | NodeVf | NodeBond] = [*rails, *(bond for bond in bonds if bond.name in bonded)]
+    held: list[_Part] = [*rails, *(bond for bond in bonds if bond.name in bonded)]
     fabric = sorted({(mac, _function(part)) for part in held if (mac := _own_mac(part))})
     return NodeState(
         uid=found.metadata.uid,
@@ -98,22 +95,22 @@ def _written(metadata: NodeStateMetadata) -> int:
     return max(known_time(time) or 0 for time in times)
 
 
-def _own_mac(part: NodeInterface | NodeVf | NodeBond) -> str | None:
+def _own_mac(part: _Part) -> str | None:
     """The address by which a switch knows a port: a member of a bond shows the bond's, and has its own beside it."""
-    if not isinstance(part, NodeBond) and part.bond:
+    if not isinstance(part, StateBond) and part.bond:
         return ethernet_mac(part.permanent_mac)
     return ethernet_mac(part.mac)
 
 
-def _function(part: NodeInterface | NodeVf | NodeBond) -> str:
+def _function(part: _Part) -> str:
     """What may be only once on a node. A cluster's nodes have the same ones, so the text is kept once."""
-    return sys.intern(f"bond {part.name}" if isinstance(part, NodeBond) else part.pci_address)
+    return sys.intern(f"bond {part.name}" if isinstance(part, StateBond) else part.pci_address)
 
 
-def _nic(part: NodeInterface | NodeVf | NodeBond) -> Nic | None:
+def _nic(part: _Part) -> Nic | None:
     """A NIC with a MAC; a VF without a netdev goes by its PCI address."""
     mac = _own_mac(part)
-    name = part.name or ("" if isinstance(part, NodeBond) else part.pci_address)
+    name = part.name or ("" if isinstance(part, StateBond) else part.pci_address)
     return Nic(name, mac, _addresses(part.ips or [part.ip])) if mac and name else None
 
 
@@ -142,9 +139,6 @@ class Inventory:
         self._dirty: dict[str, None] = {}
         self._warned: dict[str, set[frozenset[str]]] = {}  # node -> uids of the two states
         self._complete = False  # a node without a state is gone, and not just yet to be listed
-
-    def __len__(self) -> int:
-        return len(self._states)
 
     def apply(self, state: NodeState) -> str:
         """A node state was made or changed. Returns what to warn of ("" if nothing), once for each two states."""
@@ -235,8 +229,8 @@ class Inventory:
                 self._warned.setdefault(state.node, set()).add(pair)
                 older, newer = sorted((state, other), key=_age)
                 return (
-                    f"{older.namespace}/{older.name} and {newer.namespace}/{newer.name} have different MACs of "
-                    f"{functions[0]}: the newer one counts, {newer.namespace}/{newer.name}; is the other one stale?"
+                    f"{older.namespace}/{older.node} and {newer.namespace}/{newer.node} have different MACs of "
+                    f"{functions[0]}: the newer one counts, {newer.namespace}/{newer.node}; is the other one stale?"
                 )
         return ""
 

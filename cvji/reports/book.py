@@ -105,10 +105,6 @@ class Book:
         self._round_step = 0.0
         self._repeat_at = 0.0
 
-    def __len__(self) -> int:
-        """How many reports CloudVision is to hold or does not hold yet."""
-        return len(self._entries)
-
     def take(self) -> list[Action]:
         """What is to be done now, in order."""
         actions, self._actions = self._actions, []

@@ -1,6 +1,6 @@
 """JobReport and NodeReport as they go over the wire; their CRDs describe every field."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -8,6 +8,7 @@ from cvji.kube.objects import Time
 
 NAME_LIMIT = 253  # characters of an object's name (RFC 1123 subdomain, as the API server checks it)
 
+SpecT = TypeVar("SpecT", bound="JobSpec | NodeSpec")
 StateName = Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -101,19 +102,11 @@ class WrittenMeta(ObjectMeta, frozen=True):
     labels: dict[str, str] | None = None
 
 
-class JobReportObject(_Wire, frozen=True):
-    """A JobReport."""
+class ReportObject(_Wire, Generic[SpecT], frozen=True):
+    """A JobReport or a NodeReport."""
 
     metadata: ObjectMeta
-    spec: JobSpec
-    status: ReportStatus | None = None
-
-
-class NodeReportObject(_Wire, frozen=True):
-    """A NodeReport."""
-
-    metadata: ObjectMeta
-    spec: NodeSpec
+    spec: SpecT
     status: ReportStatus | None = None
 
 

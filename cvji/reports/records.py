@@ -10,10 +10,12 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import cast
 
 import msgspec
 
 from cvji.jobs.report import NOTHING, Holds, JobState, Key, KindName, RunReport
+from cvji.kube.events import Resource
 from cvji.macs import SIZE, pack, split
 from cvji.nodes.inventory import Nic, NodeReport
 from cvji.reports.objects import (
@@ -21,11 +23,10 @@ from cvji.reports.objects import (
     AnyReportObject,
     Condition,
     Job,
-    JobReportObject,
     JobSpec,
     NodeNic,
-    NodeReportObject,
     NodeSpec,
+    ReportObject,
     ReportStatus,
     StateName,
     WrittenMeta,
@@ -33,13 +34,14 @@ from cvji.reports.objects import (
 )
 
 GROUP = "cloudvision.arista.io"
-VERSION = "v1"
 LABELS = {"app": "cv-job-informer", "app.kubernetes.io/name": "cvji", "app.kubernetes.io/component": "report"}
 MESSAGE_LIMIT = 1024  # characters of CloudVision's words that a status keeps
 DELIVERED = "Delivered"
 
-PLURALS: dict[KindName, str] = {"job": "jobreports", "node": "nodereports"}
-KINDS: dict[KindName, str] = {"job": "JobReport", "node": "NodeReport"}
+RESOURCES: dict[KindName, Resource] = {
+    "job": Resource(GROUP, "v1", "JobReport", "jobreports"),
+    "node": Resource(GROUP, "v1", "NodeReport", "nodereports"),
+}
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -149,14 +151,6 @@ def object_name(text: str) -> str:
 # --- reports become objects -----------------------------------------------------------------------------------
 
 
-_STATES: dict[JobState, StateName] = {
-    JobState.RUNNING: "RUNNING",
-    JobState.COMPLETED: "COMPLETED",
-    JobState.FAILED: "FAILED",
-    JobState.CANCELLED: "CANCELLED",
-}
-
-
 def spec_of(report: RunReport | NodeReport, *, location: str, term: int) -> JobSpec | NodeSpec:
     """The spec that holds a report."""
     if isinstance(report, NodeReport):
@@ -168,7 +162,7 @@ def spec_of(report: RunReport | NodeReport, *, location: str, term: int) -> JobS
     return JobSpec(
         job=Job(report.name, kind, report.job, report.namespace, group),
         run=report.run,
-        state=_STATES[report.state],
+        state=cast("StateName", report.state.name),
         start_time=_time(report.start),
         term=term,
         end_time=None if report.end is None else _time(report.end),
@@ -189,7 +183,7 @@ def write_spec(record: Record, namespace: str, version: str, *, location: str, t
     kind, name = record.key
     meta = WrittenMeta(object_name(name), namespace, version, labels=LABELS)
     spec = spec_of(record.report, location=location, term=term)
-    return msgspec.json.encode(WrittenObject(f"{GROUP}/{VERSION}", KINDS[kind], meta, spec=spec))
+    return msgspec.json.encode(WrittenObject(RESOURCES[kind].api_version, RESOURCES[kind].kind, meta, spec=spec))
 
 
 def write_status(key: Key, namespace: str, version: str, generation: int, status: Status) -> bytes:
@@ -207,7 +201,7 @@ def write_status(key: Key, namespace: str, version: str, generation: int, status
     delivered_time = _time(status.delivered_at) if status.delivered_at else None
     written = ReportStatus(generation, delivered_time, (condition,))
     meta = WrittenMeta(object_name(name), namespace, version)
-    return msgspec.json.encode(WrittenObject(f"{GROUP}/{VERSION}", KINDS[kind], meta, status=written))
+    return msgspec.json.encode(WrittenObject(RESOURCES[kind].api_version, RESOURCES[kind].kind, meta, status=written))
 
 
 def _time(seconds: int) -> datetime:
@@ -227,8 +221,8 @@ def _positions(holds: Holds, kept: Holds) -> str:
 
 # --- and come back --------------------------------------------------------------------------------------------
 
-_JOB = msgspec.json.Decoder(JobReportObject)
-_NODE = msgspec.json.Decoder(NodeReportObject)
+_JOB = msgspec.json.Decoder(ReportObject[JobSpec])
+_NODE = msgspec.json.Decoder(ReportObject[NodeSpec])
 _VERSION = msgspec.json.Decoder(AnyReportObject)
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", re.ASCII)
 _MACS = re.compile(r"(?:[0-9a-f]{2}(?::[0-9a-f]{2}){5} )*", re.ASCII)
@@ -250,24 +244,32 @@ def read_stored(body: bytes | msgspec.Raw) -> Stored:
 def read(kind: KindName, body: bytes | msgspec.Raw) -> ListedRecord:
     """The record, of revision 0, that an object holds. Raises RecordError."""
     try:
-        found: JobReportObject | NodeReportObject = (_JOB if kind == "job" else _NODE).decode(body)
-        if isinstance(found, JobReportObject):
-            report: RunReport | NodeReport = _run_report(found.spec)
-        else:
-            report = _node_report(found.spec)
+        found: ReportObject[JobSpec] | ReportObject[NodeSpec] = (_JOB if kind == "job" else _NODE).decode(body)
+        report = _run_report(found.spec) if isinstance(found.spec, JobSpec) else _node_report(found.spec)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError, _FieldError) as err:
-        raise RecordError(f"{KINDS[kind]} {_name(body)}: {err}") from None
+        raise RecordError(f"{RESOURCES[kind].kind} {_name(body)}: {err}") from None
     key: Key = (kind, report.node if isinstance(report, NodeReport) else report.id)
     if object_name(key[1]) != found.metadata.name:
-        raise RecordError(
-            f"{KINDS[kind]} {found.metadata.name}: its spec belongs to {object_name(key[1])} (metadata.name)"
-        )
+        title = f"{RESOURCES[kind].kind} {found.metadata.name}"
+        raise RecordError(f"{title}: its spec belongs to {object_name(key[1])} (metadata.name)")
     meta = found.metadata
     stored = Stored(meta.name, meta.resource_version, meta.generation, found.spec.term)
     status = _status(found.status)
     observed = found.status.observed_generation if found.status else 0
     delivered = status is not None and status.delivery.accepted and observed == meta.generation
     return ListedRecord(Record(key, 0, report), stored, delivered, status, found.spec.location)
+
+
+def read_any(kind: KindName, body: bytes | msgspec.Raw) -> ListedRecord | Unreadable:
+    """The record that an object holds, or why it holds none."""
+    try:
+        return read(kind, body)
+    except RecordError as err:
+        error = str(err)
+    try:
+        return Unreadable(kind, read_stored(body), error)
+    except RecordError:
+        return Unreadable(kind, Stored("", "", 0, 0), error)
 
 
 def _name(body: bytes | msgspec.Raw) -> str:

@@ -51,11 +51,6 @@ class Reporter:
         self._newest: dict[str, RunReport] = {}  # while records are read: of each job the newest run
         self._nodes: dict[str, bytes] = {}  # and of each node the fingerprint of its NICs
 
-    @property
-    def leading(self) -> bool:
-        """Whether this process decides."""
-        return self._tracker.leading
-
     def apply(self, event: Event, now: float) -> None:
         """Take note of one event."""
         match event:

@@ -9,22 +9,18 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from cvji.jobs.report import Key, KindName
-from cvji.kube.client import Api, ApiError
-from cvji.kube.objects import ObjectList
-from cvji.kube.served import decode
+from cvji.kube.client import READ_TIMEOUT, Api, ApiError
+from cvji.kube.reading import one, pages
 from cvji.reports.records import (
-    GROUP,
-    KINDS,
-    PLURALS,
-    VERSION,
+    RESOURCES,
     Delivery,
     ListedRecord,
     Record,
     RecordError,
-    Stored,
     Unreadable,
     object_name,
     read,
+    read_any,
     read_stored,
     write_spec,
     write_status,
@@ -35,12 +31,10 @@ from cvji.reports.writequeue import CONNECTIONS, WriteQueue
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0  # seconds for one write
-PAGE = 500  # objects in one answer to a list
 RELISTS = 3  # how often a list is started again whose next page has expired
 # etcd takes 1.5 MiB and its client 2 MiB; the API server passes their words on with code 500 (and 413 from 3 MiB on).
 _TOO_LARGE = ("request is too large", "larger than max", "Request entity too large")
 _BUSY = {0, 401, 408, 429, 502, 503, 504}
-_LIST = msgspec.json.Decoder(ObjectList)
 
 
 class Store:
@@ -116,11 +110,6 @@ class Store:
             self._closing = True
             self._changed.notify_all()
 
-    def depth(self) -> int:
-        """How many objects have something waiting to be written or in flight."""
-        with self._changed:
-            return len(self._queue)
-
     def _submit(self, change: Callable[[WriteQueue, float], list[Event]]) -> None:
         with self._changed:
             events = change(self._queue, self._clock())
@@ -175,13 +164,12 @@ class Store:
             self._queue.begin_listing()
         seen: set[Key] = set()
         whole: list[KindName] = []
-        for kind in PLURALS:
+        for kind in RESOURCES:
             try:
                 for raw in self._pages(kind):
-                    try:
-                        listed = read(kind, raw)
-                    except RecordError as err:
-                        yield Unreadable(kind, _stored(raw), str(err))
+                    listed = read_any(kind, raw)
+                    if isinstance(listed, Unreadable):
+                        yield listed
                         continue
                     seen.add(listed.record.key)
                     with self._changed:
@@ -196,28 +184,17 @@ class Store:
                 with self._changed:
                     events = self._queue.close(kind, self._clock())
                 self._report(events)
-        with self._changed:
-            events = self._queue.end_listing(whole, seen)
-        self._report(events)
+        self._submit(lambda queue, _: queue.end_listing(whole, seen))
 
     def _pages(self, kind: KindName) -> Iterator[msgspec.Raw]:
         """Each object; some of them twice, if a page has expired and the list is started again."""
-        begun, token = 0, ""
-        while True:
-            query: dict[str, str | int] = {"limit": PAGE}
-            if token:
-                query["continue"] = token
+        for attempt in range(RELISTS + 1):
             try:
-                page = decode(_LIST, self._api.get(self._path(kind), query))
-            except ApiError as err:
-                if err.code != 410 or begun == RELISTS:
-                    raise
-                begun, token = begun + 1, ""
-                continue
-            yield from page.items or ()
-            token = page.metadata.continue_ or ""
-            if not token:
+                yield from pages(self._api, self._path(kind), timeout=READ_TIMEOUT)
                 return
+            except ApiError as err:
+                if err.code != 410 or attempt == RELISTS:
+                    raise
 
     # --- the threads --------------------------------------------------------------------------------------------
 
@@ -303,16 +280,10 @@ class Store:
         return found.record.report == record.report and found.location == self._location
 
     def _look(self, key: Key, within: float = TIMEOUT) -> bytes | None:
-        try:
-            return self._api.get(self._path(key[0], object_name(key[1])), timeout=within)
-        except ApiError as err:
-            if err.code == 404:
-                return None
-            raise
+        return one(self._api, self._path(key[0], object_name(key[1])), timeout=within)
 
     def _path(self, kind: KindName, name: str = "") -> str:
-        base = f"/apis/{GROUP}/{VERSION}/namespaces/{self._namespace}/{PLURALS[kind]}"
-        return f"{base}/{name}" if name else base
+        return RESOURCES[kind].path(self._namespace, name)
 
     # --- the log ------------------------------------------------------------------------------------------------
 
@@ -324,13 +295,13 @@ class Store:
                     passed = {item for item in self._logged if item[:2] in ((kind, action), (kind, "list"))}
                     self._logged -= passed
                 if passed:
-                    log.warning("%ss: %s works again", KINDS[kind], action)
+                    log.warning("%ss: %s works again", RESOURCES[kind].kind, action)
             case Outcome.TOO_LARGE:
-                log.error("%s %s is too large to be remembered: %s", KINDS[kind], task.key[1], result.message)
+                log.error("%s %s is too large to be remembered: %s", RESOURCES[kind].kind, task.key[1], result.message)
             case Outcome.REFUSED | Outcome.CLOSED | Outcome.BUSY | Outcome.FAILED:
                 self._log(kind, action, result.code, f"{task.key[1]}: {result.message}")
             case _:
-                log.debug("%s %s: %s, %s", KINDS[kind], task.key[1], action, result.outcome.value)
+                log.debug("%s %s: %s, %s", RESOURCES[kind].kind, task.key[1], action, result.outcome.value)
 
     def _log(self, kind: KindName, action: str, code: int, message: str) -> None:
         """Once until it works again."""
@@ -345,7 +316,7 @@ class Store:
         elif code == 403 and action in ("list", "write"):
             hint = "; without this permission nothing is remembered"
         level = logging.WARNING if first else logging.DEBUG
-        log.log(level, "%ss: %s failed and is retried: %s%s", KINDS[kind], action, message, hint)
+        log.log(level, "%ss: %s failed and is retried: %s%s", RESOURCES[kind].kind, action, message, hint)
 
 
 _ACTIONS: dict[type[Task], str] = {WriteSpec: "write", WriteStatus: "status", Remove: "delete"}
@@ -359,10 +330,3 @@ def _outcome(err: ApiError) -> Outcome:
     if err.code in (403, 404):
         return Outcome.CLOSED
     return Outcome.REFUSED if err.code in (400, 422) else Outcome.FAILED
-
-
-def _stored(raw: msgspec.Raw) -> Stored:
-    try:
-        return read_stored(raw)
-    except RecordError:
-        return Stored("", "", 0, 0)

@@ -25,14 +25,8 @@ _TYPE_MASK = 0x3FFF  # NLA_F_NESTED and NLA_F_NET_BYTEORDER are above it
 # include/uapi/linux/if_link.h and if_addr.h
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
-_IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_VFINFO_LIST, _IFLA_EXT_MASK, _IFLA_PERM_ADDRESS = (
-    3,
-    10,
-    18,
-    22,
-    29,
-    54,
-)
+_IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO = 3, 10, 18
+_IFLA_VFINFO_LIST, _IFLA_EXT_MASK, _IFLA_PERM_ADDRESS = 22, 29, 54
 _IFLA_INFO_KIND = 1
 _IFLA_VF_MAC = 1
 _VF_MAC = struct.Struct("=I6s")  # the first bytes of struct ifla_vf_mac's 32-byte field

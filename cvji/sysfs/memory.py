@@ -46,19 +46,19 @@ def complete(found: Scan, links: Links, memory: Memory) -> tuple[tuple[Interface
                 for vf, past_vf in _ports(list(functions), memory, seen):
                     vfs.append(_filled(vf, links, listed.get(vf.index, ""), past_vf))
             done.append(msgspec.structs.replace(full, vfs=tuple(vfs)))
-    kept: dict[str, tuple[Remembered, ...]] = {}
-    for nic in every_nic(done):
-        known = Remembered(nic.name, _own(nic), nic.ips, nic.rdma_device, nic.port)
-        if known != Remembered(port=nic.port):
-            kept[nic.device_path] = (*kept.get(nic.device_path, ()), known)
+    known = [
+        (nic.device_path, Remembered(nic.name, _own(nic), nic.ips, nic.rdma_device, nic.port))
+        for nic in every_nic(done)
+    ]
+    memory = recall((device, nic) for device, nic in known if nic != Remembered(port=nic.port))
     done = _shared_rdma(done)
     done.sort(key=lambda line: (pci_order(line.pci_address), line.device_path, natural(line.name)))
     bonds = tuple(msgspec.structs.replace(bond, ips=links.ips.get(bond.name, ())) for bond in found.bonds)
-    return tuple(done), bonds, Memory(kept)
+    return tuple(done), bonds, memory
 
 
 def recall(nics: Iterable[tuple[str, Remembered]]) -> Memory:
-    """A memory of what was known before a restart, by device path; what has none is left out."""
+    """A memory of these NICs, each with its device path; one without is left out."""
     kept: dict[str, tuple[Remembered, ...]] = {}
     for device, nic in nics:
         if device:

@@ -3,10 +3,8 @@
 import re
 from collections.abc import Mapping
 
-import msgspec
-
 from cvji.macs import ethernet_mac
-from cvji.sysfs.nics import Bond, natural
+from cvji.sysfs.nics import Bond, Netdev, natural
 from cvji.sysfs.tree import Tree, base, is_virtual, members, printable
 
 # ARPHRD_ETHER and ARPHRD_INFINIBAND (include/uapi/linux/if_arp.h).
@@ -19,17 +17,6 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}((:[0-9a-f]{2}){14})?", re.ASCII
 _TMFIFO = "mlxbf-tmfifo"  # drivers/platform/mellanox: a DPU's console network to its host, virtio by design
 # Reasons of netdevs beside which a device may have a port that is out of sight.
 _SECONDARY = (REPRESENTOR, CHILD) = ("representor of a function", "child of an InfiniBand interface")
-
-
-class Netdev(msgspec.Struct, frozen=True, gc=False):
-    """The facts that interfaces and VFs have in common; nics.Interface says what they mean."""
-
-    name: str = ""
-    mac: str = ""
-    unset: bool = False
-    permanent_mac: str = ""
-    bond: str = ""
-    oper_state: str = ""
 
 
 class Netdevs:

@@ -35,26 +35,43 @@ class Sources(msgspec.Struct, frozen=True, gc=False):
     rdma_device: Source | None = None
 
 
-class VirtualFunction(msgspec.Struct, frozen=True):
-    """A VF, under its PF. `index` is the number in virtfnN, by which the kernel's own list names it too.
+class Netdev(msgspec.Struct, frozen=True, gc=False):
+    """What a netdev says of itself. `mac` has 6 bytes, or 20 for InfiniBand.
 
-    `away` means that it has a netdev, in another network namespace. A VF given to a virtual machine
-    (`driver` vfio-pci) has none at all, so it is not away. The other fields are those of Interface.
+    `unset` says that the kernel itself shows the address as all zero. `bond` is the bond or team that it is a member
+    of, and `permanent_mac` then its own address: `mac` is the bond's. `oper_state` is the kernel's word (RFC 2863).
     """
 
-    index: int
-    pci_address: str
-    port: int | None = None
     name: str = ""
     mac: str = ""
     unset: bool = False
     permanent_mac: str = ""
     bond: str = ""
+    oper_state: str = ""
+
+
+class AnyNic(Netdev, frozen=True, kw_only=True):
+    """What interfaces and VFs have in common. Text that is not known is empty, a number that is not known is None.
+
+    `port` is the number that several netdevs of one device differ in (dev_port). `away`: its netdev is in another
+    network namespace, and `name` is empty meanwhile.
+    """
+
+    port: int | None = None
     ips: tuple[str, ...] = ()
+    pci_address: str = ""
     rdma_device: str = ""
     driver: str = ""
-    oper_state: str = ""
     away: bool = False
+
+
+class VirtualFunction(AnyNic, frozen=True, kw_only=True):
+    """A VF, under its PF. `index` is the number in virtfnN, by which the kernel's own list names it too.
+
+    A VF given to a virtual machine (`driver` vfio-pci) has no netdev at all, so it is not away.
+    """
+
+    index: int
     sources: Sources = Sources()
 
     @property
@@ -63,42 +80,24 @@ class VirtualFunction(msgspec.Struct, frozen=True):
         return self.pci_address
 
 
-class Interface(msgspec.Struct, frozen=True):
-    """A physical interface. Text that is not known is empty, a number that is not known is None.
+class Interface(AnyNic, frozen=True, kw_only=True):
+    """A physical interface; its name is also empty for a PF with VFs but without a netdev of its own.
 
     A netdev is identified by its device and port: `device_path` is the device's path in sysfs from its PCI
-    function on (or below /devices), `port` the number that several netdevs of one device differ in (dev_port).
-    `pci_address` of a virtio device or a sub-function is that of the PCI function it lives on.
-
-    `name` is empty while the netdev is `away` in another network namespace, and for a PF with VFs but
-    without a netdev of its own. `mac` has 6 bytes, or 20 for InfiniBand; `unset` says that the kernel itself
-    shows it as all zero. `bond` is the bond or team it is a member of, and `permanent_mac` then its own address:
-    `mac` is the bond's. `vendor` and `device` are PCI ids (hexadecimal, without 0x), `speed` is in Mb/s,
-    `oper_state` is the kernel's word (RFC 2863).
+    function on (or below /devices). `pci_address` of a virtio device or a sub-function is that of the PCI function it
+    lives on. `vendor` and `device` are PCI ids (hexadecimal, without 0x), `speed` is in Mb/s.
     """
 
-    name: str
     type: InterfaceType
     device_path: str = ""
-    port: int | None = None
-    mac: str = ""
-    unset: bool = False
-    permanent_mac: str = ""
-    bond: str = ""
-    ips: tuple[str, ...] = ()
-    pci_address: str = ""
-    driver: str = ""
     bus: str = ""
-    oper_state: str = ""
     vendor: str = ""
     device: str = ""
     numa_node: int | None = None
     speed: int | None = None
-    rdma_device: str = ""
     totalvfs: int | None = None
     num_vfs: int | None = None
     vfs: tuple[VirtualFunction, ...] = ()
-    away: bool = False
 
 
 class Bond(msgspec.Struct, frozen=True):

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from cvji.sysfs.netdevs import Netdev, Netdevs, tmfifo
+from cvji.sysfs.netdevs import Netdevs, tmfifo
 from cvji.sysfs.nics import (
     PCI,
     Fault,
     Interface,
     InterfaceType,
     LeftOut,
+    Netdev,
     Scan,
     Source,
     Sources,
@@ -142,16 +143,10 @@ class _Reader:
         if not found and vfs:
             found = [self._interface("", "", device, device, device, "pci")]
         if total:
+            sriov = {"type": InterfaceType.PF, "totalvfs": total, "num_vfs": live}
             # Of several ports on one function the first carries the VFs, so that each is listed once.
             return [
-                msgspec.structs.replace(
-                    line,
-                    type=InterfaceType.PF,
-                    totalvfs=total,
-                    num_vfs=live,
-                    vfs=() if place else vfs,
-                )
-                for place, line in enumerate(found)
+                msgspec.structs.replace(line, **sriov, vfs=() if place else vfs) for place, line in enumerate(found)
             ]
         if found and tree.link(f"{device}/physfn", who):
             return [msgspec.structs.replace(line, type=InterfaceType.VF) for line in found]
@@ -201,15 +196,10 @@ class _Reader:
                 index=index,
                 pci_address=address,
                 port=self._port(name, folder) if len(netdevs) > 1 else None,
-                name=netdev.name,
-                mac=netdev.mac,
-                unset=netdev.unset,
-                permanent_mac=netdev.permanent_mac,
-                bond=netdev.bond,
                 rdma_device=rdma,
                 driver=driver,
-                oper_state=netdev.oper_state,
                 away=away,
+                **msgspec.structs.asdict(netdev),
                 sources=Sources(
                     name=here if netdev.name else None,
                     mac=here if netdev.mac else None,
@@ -244,18 +234,12 @@ class _Reader:
         # Asking a port that is down costs a firmware command in some drivers and says nothing.
         speed = tree.value(f"{folder}/speed", who, int, -1) if netdev.oper_state in ("up", "unknown") else -1
         return Interface(
-            name=netdev.name,
             type=InterfaceType.REGULAR,
             device_path=printable(device_path(device)),
             port=self._port(name, folder) if name else None,
-            mac=netdev.mac,
-            unset=netdev.unset,
-            permanent_mac=netdev.permanent_mac,
-            bond=netdev.bond,
             pci_address=base(card) if PCI.fullmatch(base(card)) else "",
             driver=self._driver(bound, who),
             bus=bus,
-            oper_state=netdev.oper_state,
             vendor=tree.text(f"{card}/vendor", who).removeprefix("0x"),
             device=tree.text(f"{card}/device", who).removeprefix("0x"),
             numa_node=numa if 0 <= numa < _INT_MAX else None,
@@ -263,6 +247,7 @@ class _Reader:
             speed=speed if 0 < speed < _INT_MAX else None,
             rdma_device=self._rdma_device(device, name),
             away=away,
+            **msgspec.structs.asdict(netdev),
         )
 
     def _rdma_device(self, device: str, netdev: str) -> str:

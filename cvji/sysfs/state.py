@@ -1,6 +1,7 @@
 """NodeInterfaceState as `cvji discover` writes it. Pure; the field names are the CRD's (`Vfs` with a capital V)."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -34,7 +35,7 @@ class Nic(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
     """A physical interface; `speed` is in Mb/s.
 
     `mac` is what sysfs shows: of a member of `bond` the bond's address, with its own in `permanent_mac`. `device_path`
-    is given where the device is no PCI function itself, and tells it from others on the function of `pci_address`.
+    is given where the device is no PCI function itself: several may be on the function of `pci_address`.
     """
 
     name: str = ""
@@ -120,45 +121,24 @@ def _remembered(part: Nic | Vf) -> Remembered:
 
 
 def _bond(bond: Bond) -> BondState:
-    return BondState(bond.name, bond.mac, next(iter(bond.ips), ""), bond.ips, bond.oper_state, bond.members)
+    return BondState(**_same(bond, BondState), ip=next(iter(bond.ips), ""))
 
 
-def _nic(interface: Interface) -> Nic:
-    return Nic(
-        name=interface.name,
-        type=interface.type.value,
-        mac=interface.mac,
-        permanent_mac=interface.permanent_mac,
-        bond=interface.bond,
-        device_path=interface.device_path if interface.device_path != interface.pci_address else "",
-        dev_port=interface.port,
-        ip=next(iter(interface.ips), ""),
-        ips=interface.ips,
-        pci_address=interface.pci_address,
-        rdma_device=interface.rdma_device,
-        driver=interface.driver,
-        oper_state=interface.oper_state,
-        vendor=interface.vendor,
-        device=interface.device,
-        numa_node=interface.numa_node,
-        speed=interface.speed,
-        totalvfs=interface.totalvfs,
-        num_vfs=interface.num_vfs,
-        vfs=tuple(map(_vf, interface.vfs)),
-    )
+def _nic(nic: Interface) -> Nic:
+    different = {
+        "type": nic.type.value,
+        "device_path": nic.device_path if nic.device_path != nic.pci_address else "",
+        "dev_port": nic.port,
+        "ip": next(iter(nic.ips), ""),
+        "vfs": tuple(map(_vf, nic.vfs)),
+    }
+    return Nic(**_same(nic, Nic) | different)
 
 
 def _vf(vf: VirtualFunction) -> Vf:
-    return Vf(
-        name=vf.name,
-        mac=vf.mac,
-        permanent_mac=vf.permanent_mac,
-        bond=vf.bond,
-        dev_port=vf.port,
-        ip=next(iter(vf.ips), ""),
-        ips=vf.ips,
-        pci_address=vf.pci_address,
-        rdma_device=vf.rdma_device,
-        driver=vf.driver,
-        oper_state=vf.oper_state,
-    )
+    return Vf(**_same(vf, Vf), dev_port=vf.port, ip=next(iter(vf.ips), ""))
+
+
+def _same(nic: Interface | VirtualFunction | Bond, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The fields of a NIC or bond that `kind` has too, under the same name."""
+    return {name: getattr(nic, name) for name in kind.__struct_fields__ if hasattr(nic, name)}

@@ -64,15 +64,8 @@ def _line(cells: tuple[str, ...], widths: list[int], ips: tuple[str, ...]) -> st
 def _interface(nic: Interface, *, wide: bool) -> _Row:
     live = f" {nic.num_vfs or 0}/{nic.totalvfs}" if nic.totalvfs else ""
     state = "away" if nic.away else nic.oper_state
-    cells: tuple[str, ...] = (
-        nic.name or "?",
-        nic.type.value + live,
-        _mac(nic.mac),
-        nic.pci_address,
-        nic.rdma_device,
-        state,
-        "",
-    )
+    known = (_mac(nic.mac), nic.pci_address, nic.rdma_device, state, "")
+    cells: tuple[str, ...] = (nic.name or "?", nic.type.value + live, *known)
     if wide:
         numbers = ("" if value is None else str(value) for value in (nic.numa_node, nic.speed))
         cells += (nic.driver, *numbers, nic.bus, nic.bond, _mac(nic.permanent_mac))

@@ -53,7 +53,7 @@ def serve(address: str, registry: CollectorRegistry, alive: Check, ready: Check)
                         request.shutdown(socket.SHUT_RDWR)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that went away, or was too slow, is no news."""
+            """A client that went away, or was too slow, is not logged."""
 
         def server_bind(self) -> None:
             """Both families on `::`, and no look-up of this host's name, which HTTPServer would wait for."""

@@ -58,6 +58,11 @@ class _Moments(Collector):
         yield from (restarts, failures, silence)
 
 
+def _build_info(registry: CollectorRegistry) -> None:
+    gauge = Gauge("cvji_build_info", "Always 1.", ["version", "commit"], registry=registry)
+    gauge.labels(__version__, build.COMMIT).set(1)
+
+
 class Metrics:
     """What is counted in one informer."""
 
@@ -78,8 +83,7 @@ class Metrics:
         self.errors = Counter(
             "cvji_internal_errors_total", "Faults of this program that it survived.", registry=registry
         )
-        self.build = Gauge("cvji_build_info", "Always 1.", ["version", "commit"], registry=registry)
-        self.build.labels(__version__, build.COMMIT).set(1)
+        _build_info(registry)
 
     def look(self, look: Callable[[], Moment]) -> None:
         """Ask `look` at each scrape; it is called by the scrape's thread."""
@@ -102,8 +106,7 @@ class DiscoveryMetrics:
         )
         self.nics = Gauge("cvji_node_nics", "NICs of this node, by type.", ["type"], registry=registry)
         self.synced = Gauge("cvji_node_synced", "1 where the last look succeeded.", registry=registry)
-        self.build = Gauge("cvji_build_info", "Always 1.", ["version", "commit"], registry=registry)
-        self.build.labels(__version__, build.COMMIT).set(1)
+        _build_info(registry)
 
     def show(self, interfaces: int, vfs: int, *, synced: bool) -> None:
         """Set the gauges by what the node has."""

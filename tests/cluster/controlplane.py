@@ -8,22 +8,20 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tests.cluster.access import Access, ApiError, Response, access_from_kubeconfig
 from tests.cluster.binary import ControlPlaneUnavailable, control_plane_binary
 from tests.cluster.pki import make_pki
+from tests.cluster.ports import LOOPBACK, free_ports, listens
 
 __all__ = ["ApiError", "ControlPlane", "ControlPlaneUnavailable", "Response", "wait_for"]
 
@@ -31,7 +29,6 @@ T = TypeVar("T")
 
 POLL_INTERVAL = 0.05  # seconds between two looks at something that is awaited
 STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL
-LOOPBACK = "127.0.0.1"
 CLAIM_VERSIONS = ("v1", "v1beta2", "v1beta1")
 # These act on nodes that no kubelet renews: left on, they taint such nodes and delete the pods there.
 CONTROLLERS_OFF = (
@@ -78,9 +75,7 @@ class ControlPlane:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # What a client needs
@@ -269,7 +264,7 @@ class ControlPlane:
     def _start_own(self) -> None:
         home = self._home
         pki = make_pki(home)
-        etcd_port, peer_port, secure_port = _free_ports(3)
+        etcd_port, peer_port, secure_port = free_ports(3)
         self._etcd_url = f"http://{LOOPBACK}:{etcd_port}"
         token = secrets.token_urlsafe(32)
         tokens = home / "tokens.csv"
@@ -297,7 +292,7 @@ class ControlPlane:
             *self._apiserver_more,
         ]
         self._spawn("etcd", [str(home / "etcd"), self._etcd_url, f"http://{LOOPBACK}:{peer_port}"])
-        self._wait_until("etcd to listen", lambda: _listens(etcd_port))
+        self._wait_until("etcd to listen", lambda: listens(etcd_port))
         self.start_apiserver()
         self._spawn(
             "controller-manager",
@@ -384,22 +379,3 @@ class ControlPlane:
         """The end of what a part wrote: etcd, apiserver, controller-manager or scheduler."""
         written = (self._home / f"{name}.log").read_text(errors="replace")
         return "\n".join(written.splitlines()[-lines:])
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports free now, below those that the kernel gives to outgoing connections: a restart finds them free."""
-    with contextlib.ExitStack() as held:
-        ports: list[int] = []
-        while len(ports) < count:
-            port = random.randrange(20000, 32768)
-            probe = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                probe.bind((LOOPBACK, port))
-                ports.append(port)
-        return ports
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1.0):
-        return True
-    return False

@@ -12,7 +12,7 @@ from cvji.commands import READ_ELSEWHERE, DiscoverSettings, InformerSettings
 from cvji.informer.loop import DRAIN, FLUSH
 from cvji.informer.run import NAME
 from cvji.jobs.kinds import BUILT_IN
-from cvji.reports.records import GROUP, PLURALS
+from cvji.reports.records import GROUP, RESOURCES
 from cvji.settings import NodeConfigMode, declared
 from tests.deploy.rendered import CHART, COMPONENTS, NEEDED, Object, helm, names, one, render
 
@@ -94,7 +94,7 @@ def test_the_cluster_role_of_the_informer_is_the_registry_and_what_jobs_hold(bas
 def test_the_informer_may_write_its_lease_and_its_reports_alone(base: list[Object]) -> None:
     lease = ("coordination.k8s.io", "leases")
     expected = {(*lease, "create", ""), *((*lease, verb, NAME) for verb in ("get", "update"))}
-    for plural in PLURALS.values():
+    for plural in (resource.plural for resource in RESOURCES.values()):
         expected |= {(GROUP, plural, verb, "") for verb in ("list", "get", "create", "update", "delete")}
         expected.add((GROUP, f"{plural}/status", "update", ""))
     assert grants(one(base, "Role", "cv-job-informer")) == expected

@@ -20,6 +20,7 @@ import msgspec
 import pytest
 
 from cvji.cloudvision.client import Client, Token
+from cvji.cloudvision.outbox import Dispatcher
 from cvji.commands import InformerSettings
 from cvji.informer.inbox import Happening, Stop
 from cvji.informer.run import Informer
@@ -150,7 +151,8 @@ class InProcess:
         self._informer = Informer(
             settings, self._api, Metrics(), client=client, clock=self.clock, inbox=self._happenings
         )
-        self._deliver, self._loop = self._informer.deliver, self._informer.loop
+        assert isinstance(self._informer.deliver, Dispatcher)
+        self._outbox, self._loop = self._informer.deliver._outbox, self._informer.loop
         self._thread = threading.Thread(target=self._informer.run, name="informer", daemon=True)
         self._thread.start()
         wait_until(lambda: not self._loop.ready(), self._loop.ready)
@@ -230,9 +232,9 @@ class InProcess:
         def quiet() -> bool:
             put = self._happenings.put_so_far()
             idle = self._happenings.idle_since
-            return idle(put) and not self._deliver.depth() and idle(put)
+            return idle(put) and not len(self._outbox) and idle(put)
 
-        wait_until(quiet, lambda: f"the loop is busy, or {self._deliver.depth()} reports are on their way")
+        wait_until(quiet, lambda: f"the loop is busy, or {len(self._outbox)} reports are on their way")
 
     def runs(self, name: str) -> list[Run]:
         """The runs of a job as CloudVision holds them once everything is seen and delivered."""

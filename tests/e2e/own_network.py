@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
             "NODE_NAME": "gpu-1",
             "SYSFS_ROOT": str(host.root),
             "NETLINK": "yes",
-            "DISCOVERY_INTERVAL": "10m",  # what arrives sooner, arrives because the kernel said so
+            "DISCOVERY_INTERVAL": "10m",  # what arrives sooner, arrives because the kernel announced it
         }
         with Program("discover", env=env, folder=folder) as program:
             program.wait_for_log("1 interfaces, 0 VFs, Succeeded")

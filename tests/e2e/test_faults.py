@@ -82,11 +82,11 @@ def test_the_api_server_down_for_half_a_minute(kubernetes: KubernetesSimulator, 
     simulated.wait_for_states("begins", "RUNNING", timeout=40)
     finish(simulated, goes_on)
     simulated.wait_for_states("goes-on", "RUNNING", "COMPLETED", timeout=40)
-    assert sorted(len(told) for told in simulated.cloudvision.history.values()) == [1, 2, 2, 2]
+    assert sorted(len(reports) for reports in simulated.cloudvision.history.values()) == [1, 2, 2, 2]
     assert program.log.count(" WARNING pods: ") == 1
-    said = [line for line in program.log.splitlines() if " WARNING Kubernetes API at " in line]
-    assert sum("Connection refused" in line for line in said) == 1
-    assert sum("answers again" in line for line in said) == 1
+    warnings = [line for line in program.log.splitlines() if " WARNING Kubernetes API at " in line]
+    assert sum("Connection refused" in line for line in warnings) == 1
+    assert sum("answers again" in line for line in warnings) == 1
 
 
 def test_a_kind_no_longer_served_and_served_again(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
@@ -256,7 +256,7 @@ def test_a_refused_report_says_why_and_others_go_on(simulated: Stage) -> None:
     simulated.cloudvision.faults.append(Fault(400, b'{"message":"location lab is not onboarded"}'))
     program = simulated.informer()
     start(simulated, "a")
-    program.wait_for_log("(HTTP 400): location lab is not onboarded")
+    program.wait_for_log("HTTP 400: location lab is not onboarded")
     start(simulated, "b")
     simulated.wait_for_states("b", "RUNNING")
 
@@ -266,14 +266,14 @@ def test_a_rotated_api_token_is_picked_up_from_its_file(simulated: Stage, tmp_pa
     token.write_text("old-token\n")
     program = simulated.informer(API_TOKEN="", API_TOKEN_FILE=str(token))
     start(simulated, "a")
-    program.wait_for_log("does not accept the API token (HTTP 401): token is not valid")
+    program.wait_for_log("does not accept the API token: HTTP 401: token is not valid")
     token.write_text(simulated.cloudvision.token + "\n")
     simulated.wait_for_states("a", "RUNNING")
     assert "old-token" not in program.log
     assert simulated.cloudvision.token not in program.log
 
 
-def test_certificates_are_verified_unless_told_otherwise(simulated: Stage) -> None:
+def test_certificates_are_verified_unless_that_is_switched_off(simulated: Stage) -> None:
     program = simulated.informer(API_CA_FILE="")
     start(simulated, "a")
     program.wait_for_log("CERTIFICATE_VERIFY_FAILED")

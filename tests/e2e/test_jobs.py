@@ -39,11 +39,11 @@ def test_each_kind_reaches_running_and_each_of_its_ends(stage: Stage) -> None:
         else:
             cluster.set_status(made, status)
     for name, state, at, made in expected:
-        told = ending(made, state, start, end) is not None
-        entry = stage.wait_for_states(name, "RUNNING", state if told else "CANCELLED")[-1]
+        reported = ending(made, state, start, end) is not None
+        entry = stage.wait_for_states(name, "RUNNING", state if reported else "CANCELLED")[-1]
         assert entry["start_time"] == start
         assert entry["interfaces"]["values"]
-        if at and told:
+        if at and reported:
             assert entry["end_time"] == at
 
 
@@ -69,7 +69,7 @@ def ray(deployment: str, state: str) -> Object:
 
 KUBEFLOW = [(group, kind) for group, _, kind, _ in JOB_KINDS if group == "kubeflow.org"]
 RUN_AI = [(group, kind) for group, _, kind, _ in JOB_KINDS if group == "run.ai"]
-# Statuses that are no end, then one that is; with what is then said of it. Each in the words of its operator.
+# Statuses that are no end, then one that is; with the state that is then reported. Each as its operator writes it.
 WORDS: list[tuple[tuple[str, str], list[Object], Object, str]] = [
     (("batch.volcano.sh", "Job"), [volcano("Restarting"), volcano("Terminating")], volcano("Terminated"), "FAILED"),
     (("batch.volcano.sh", "Job"), [volcano("Completing")], volcano("Completed"), "COMPLETED"),

@@ -1,4 +1,4 @@
-"""OpenID Connect in a kubeconfig. Little used, thus what a compiler could leave out."""
+"""OpenID Connect in a kubeconfig. Little used, so it is what a compiler could leave out."""
 
 import base64
 import json

@@ -1,6 +1,5 @@
 """JobReport and NodeReport on a real API server: what it keeps, shows and explains, and how it answers the store."""
 
-import copy
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,20 +10,18 @@ import pytest
 
 from cvji.jobs.report import Holds, JobState, Key, of_macs
 from cvji.kube.client import Api, ApiError
+from cvji.kube.reading import PAGE
 from cvji.nodes.inventory import Nic, NodeReport
-from cvji.reports.records import PLURALS, Delivery, ListedRecord, Reason, Record, object_name, write_spec
-from cvji.reports.store import PAGE
+from cvji.reports.records import RESOURCES, Delivery, ListedRecord, Reason, Record, object_name
 from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
 from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.cluster.crds import report_crds
 from tests.deploy.rendered import one, render
 from tests.e2e.kit import write_kubeconfig
+from tests.unit.store.leader import Leader
 from tests.unit.test_records import MACS, UID, job_report
-from tests.unit.test_store import Leader
 
-pytestmark = pytest.mark.cluster
 GROUP = "/apis/cloudvision.arista.io/v1"
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 OK = Delivery(Reason.ACCEPTED, 1_700_000_100)
 FULL = job_report(
     run=2,
@@ -35,6 +32,7 @@ FULL = job_report(
     finished=1_700_000_050,
     switched=True,
 )
+
 NODE = NodeReport("gpu-1", (Nic("eth1", MACS[0], ("10.0.0.1", "fe80::1")), Nic("eth2", MACS[1], ())))
 
 
@@ -70,80 +68,6 @@ def leader(lead: Callable[[int], Leader]) -> Leader:
     return lead(1)
 
 
-def body_of(record: Record, place: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(write_spec(record, place, "", location="lab", term=1))
-    return found
-
-
-# --- the CRDs ---------------------------------------------------------------------------------------------------
-
-
-def test_the_crds_are_accepted_without_a_warning_and_are_structural(prepared_plane: ControlPlane) -> None:
-    for crd in report_crds():
-        crd = copy.deepcopy(crd)
-        answer = prepared_plane.request("PATCH", f"{CRDS}/{crd['metadata']['name']}?fieldValidation=Strict", crd)
-        assert answer.status == 200, answer.text
-        assert answer.warning == ""
-        conditions = {item["type"]: item["status"] for item in answer.json["status"]["conditions"]}
-        assert conditions.get("NonStructuralSchema", "False") == "False"
-        assert conditions["NamesAccepted"] == conditions["Established"] == "True"
-
-
-def test_every_field_is_explained(prepared_plane: ControlPlane) -> None:
-    schemas = prepared_plane.call("GET", "/openapi/v3/apis/cloudvision.arista.io/v1")["components"]["schemas"]
-
-    def silent(schema: dict[str, Any], path: str) -> Iterator[str]:
-        for name, field in schema.get("properties", {}).items():
-            if name == "metadata" and path.count(".") == 0:
-                continue  # the API server's own
-            if not field.get("description"):
-                yield f"{path}.{name}"
-            yield from silent(field, f"{path}.{name}")
-            yield from silent(field.get("items", {}), f"{path}.{name}[]")
-
-    for kind in ("JobReport", "NodeReport"):
-        (schema,) = [found for name, found in schemas.items() if name.endswith(f".{kind}")]
-        assert schema["description"]
-        assert list(silent(schema, kind)) == []
-        assert schema["properties"]["spec"]["properties"]
-
-
-@pytest.mark.parametrize("report", [FULL, job_report(holds=Holds(nodes=("n1", "n2")), kept=Holds(nodes=("n2",))), NODE])
-def test_nothing_that_is_written_is_pruned(prepared_plane: ControlPlane, place: str, report: Any) -> None:
-    kind, name = ("node", report.node) if isinstance(report, NodeReport) else ("job", report.id)
-    body = body_of(Record((kind, name), 1, report), place)  # type: ignore[arg-type]
-    path = f"{GROUP}/namespaces/{place}/{kind}reports"
-    answer = prepared_plane.request("POST", f"{path}?fieldValidation=Strict", body)
-    assert answer.status == 201, answer.text
-    assert answer.warning == ""
-    assert answer.json["spec"] == body["spec"]
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"state": "DONE"}, "spec.state"),
-        ({"startTime": "soon"}, "spec.startTime"),
-        ({"endTime": None}, "endTime must be there exactly if the state is not RUNNING"),
-        ({"nodes": ["n1"]}, "there must be either interfaces or nodes"),
-        ({"interfaces": None}, "there must be either interfaces or nodes"),
-        ({"interfaces": ["02:00:00:00:00:0G"]}, "spec.interfaces[0]"),
-        ({"kept": "all"}, "spec.kept"),
-        ({"run": 0}, "spec.run"),
-        ({"term": None}, "spec.term"),
-        ({"job": {"uid": UID, "kind": "Job"}}, "spec.job.name"),
-    ],
-)
-def test_the_schema_refuses_what_makes_no_sense(
-    prepared_plane: ControlPlane, place: str, change: dict[str, Any], words: str
-) -> None:
-    body = body_of(Record(("job", FULL.id), 1, FULL), place)
-    body["spec"] = {name: value for name, value in (body["spec"] | change).items() if value is not None}
-    answer = prepared_plane.request("POST", f"{GROUP}/namespaces/{place}/jobreports", body)
-    assert answer.status == 422
-    assert words in answer.text
-
-
 def table(place: str, plural: str, api: Api) -> dict[str, tuple[int, Any]]:
     """Columns of the only object, as kubectl asks for them: priority (1: only with -o wide) and cell."""
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -172,9 +96,6 @@ def test_kubectl_get_shows_what_was_reported(place: str, leader: Leader, api: Ap
     shown = table(place, "nodereports", api)
     assert shown["NICs"] == (0, 2)
     assert shown["Delivered"] == (0, "True")
-
-
-# --- the store --------------------------------------------------------------------------------------------------
 
 
 def stored(plane: ControlPlane, place: str, name: str = UID) -> dict[str, Any]:
@@ -302,9 +223,6 @@ def test_writes_wait_while_the_api_server_restarts(monkeypatch: pytest.MonkeyPat
         leader.store.close()
 
 
-# --- the role ---------------------------------------------------------------------------------------------------
-
-
 class RefusedApi(Api):
     """An Api that keeps what was refused."""
 
@@ -357,8 +275,9 @@ def course(leader: Leader, api: RefusedApi, edit: Callable[[Key], object]) -> No
             return
 
 
-VERBS = [(plural, verb) for plural in PLURALS.values() for verb in ("list", "get", "create", "update", "delete")]
-VERBS += [(f"{plural}/status", "update") for plural in PLURALS.values()]
+PLURALS = [resource.plural for resource in RESOURCES.values()]
+VERBS = [(plural, verb) for plural in PLURALS for verb in ("list", "get", "create", "update", "delete")]
+VERBS += [(f"{plural}/status", "update") for plural in PLURALS]
 
 
 @pytest.mark.parametrize("lacks", [("", ""), *VERBS], ids=lambda lacks: "-".join(lacks).replace("/", "-") or "nothing")
@@ -395,7 +314,7 @@ def test_the_informers_role_is_enough_for_the_store_and_no_verb_of_it_is_for_not
     leader = Leader(api, place=place)
 
     def edit(key: Key) -> None:
-        path = f"{reports}/{PLURALS[key[0]]}/{object_name(key[1])}"
+        path = f"{reports}/{RESOURCES[key[0]].plural}/{object_name(key[1])}"
         plane.call("PATCH", path, {"metadata": {"labels": {"x": "y"}}})
 
     course(leader, api, edit)

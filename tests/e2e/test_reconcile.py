@@ -113,7 +113,7 @@ def test_a_run_that_cloudvision_has_lost_is_listed(watched: Stage) -> None:
     watched.cluster.set_status(made, ended(*TORCH, "COMPLETED", stamp(-5), stamp()) or {})
 
 
-def test_a_token_that_may_not_read_is_told_apart(watched: Stage) -> None:
+def test_a_token_that_may_not_read_is_an_answer_of_its_own(watched: Stage) -> None:
     watched.cloudvision.readable = False
     code, _, err = run(watched, "reconcile")
     assert code == 1

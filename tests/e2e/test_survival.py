@@ -121,7 +121,7 @@ def test_killed_between_acceptance_and_record_repeats_at_most_once(stage: Stage)
     program = stage.informer(**STATE)
     made = start(stage, "a")
     cloudvision.wait_for(lambda: cloudvision.states("a") == ["RUNNING"])
-    program.kill()  # it was taken, and nobody was told
+    program.kill()  # CloudVision took it, and nobody knows
     end(stage, made)
     program = stage.informer(**STATE)
     cloudvision.wait_for(lambda: cloudvision.states("a")[-1:] == ["COMPLETED"])
@@ -317,7 +317,7 @@ def test_resync_repeats_what_runs_and_heals_what_was_lost(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("verb", ["create", "list"])
-def test_without_permission_for_records_everything_is_reported_and_the_reason_is_said(
+def test_without_permission_for_records_everything_is_reported_and_the_reason_is_logged(
     kubernetes: Any, simulated: Stage, verb: str
 ) -> None:
     kubernetes.forbid("cloudvision.arista.io", "jobreports", verb)
@@ -337,14 +337,14 @@ def test_health_and_metrics(simulated: Stage) -> None:
             assert answer.status == 200
     # CloudVision has the report a moment before the program has the answer.
     program.wait_for(lambda: scrape(port)["cvji_outbox_depth"] == 0)
-    said = scrape(port)
-    assert said['cvji_reports_total{outcome="delivered"}'] == 1
-    assert said["cvji_leader"] == 1
-    assert said['cvji_jobs{state="running"}'] == 1
-    assert said["cvji_delivery_seconds_count"] == 1
-    assert said["cvji_outbox_oldest_seconds"] == 0
-    assert said['cvji_decode_failures_total{resource="pods"}'] == 0
-    assert 'cvji_watch_silence_seconds{resource="pods"}' in said
-    assert any(name.startswith("cvji_build_info{") for name in said)
-    assert not any(simulated.cloudvision.token in name for name in said)
+    metrics = scrape(port)
+    assert metrics['cvji_reports_total{outcome="delivered"}'] == 1
+    assert metrics["cvji_leader"] == 1
+    assert metrics['cvji_jobs{state="running"}'] == 1
+    assert metrics["cvji_delivery_seconds_count"] == 1
+    assert metrics["cvji_outbox_oldest_seconds"] == 0
+    assert metrics['cvji_decode_failures_total{resource="pods"}'] == 0
+    assert 'cvji_watch_silence_seconds{resource="pods"}' in metrics
+    assert any(name.startswith("cvji_build_info{") for name in metrics)
+    assert not any(simulated.cloudvision.token in name for name in metrics)
     assert program.stop() == 0

@@ -54,7 +54,7 @@ def test_secondary_attachments_count_and_the_cluster_network_does_not() -> None:
     assert len(notes) == 7
 
 
-def test_what_is_wrong_is_said() -> None:
+def test_what_is_wrong_is_reported() -> None:
     assert "not a list" in multus_macs("7")[1]
     assert "not a list" in multus_macs("[")[1]
     assert "$[0].mac" in multus_macs('[{"mac": 1}]')[1]

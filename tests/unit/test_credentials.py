@@ -81,7 +81,7 @@ def test_what_is_wrong_with_a_service_account_is_one_line(
 
 
 @pytest.mark.parametrize(("host", "port"), [("", "443"), ("10.0.0.1", ""), ("10.0.0.1", "tcp://10.0.0.1:443")])
-def test_a_pod_that_is_not_told_its_api_server(account: Path, host: str, port: str) -> None:
+def test_a_pod_that_is_not_given_its_api_server(account: Path, host: str, port: str) -> None:
     with pytest.raises(SettingsError, match="KUBERNETES_SERVICE_HOST and _PORT"):
         ServiceAccount(environment(host, port), account)
 

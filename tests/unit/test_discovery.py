@@ -98,7 +98,7 @@ def test_a_change_of_links_is_published_without_asking_what_stands(host: Host) -
     assert store.writes[1].interfaces[1].oper_state == "down"
 
 
-def test_a_sys_folder_that_cannot_be_read_is_said_and_what_was_known_stands(host: Host) -> None:
+def test_a_sys_folder_that_cannot_be_read_is_reported_and_what_was_known_stands(host: Host) -> None:
     store = Store()
     loop = discovery(host, store)
     loop.round(read=True)
@@ -114,7 +114,7 @@ def test_a_sys_folder_that_cannot_be_read_is_said_and_what_was_known_stands(host
     assert store.writes[2:] == [before]
 
 
-def test_a_kernel_that_does_not_answer_is_said_and_what_was_known_stands(
+def test_a_kernel_that_does_not_answer_is_reported_and_what_was_known_stands(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(discover, "read_links", lambda: Links({"ens1f0np0": ("192.0.2.9",)}))
@@ -169,8 +169,8 @@ def test_what_could_not_be_read_of_a_node_is_in_its_message_and_logged_once(
     assert len([record for record in caplog.records if "'many'" in record.getMessage()]) == 1
 
 
-class Told:
-    """Stands for the kernel's subscription: readable after `tell`."""
+class Announced:
+    """Stands for the kernel's subscription: readable after `announce`."""
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK)
@@ -178,7 +178,7 @@ class Told:
     def fileno(self) -> int:
         return self._fd
 
-    def tell(self) -> None:
+    def announce(self) -> None:
         os.eventfd_write(self._fd, 1)
 
     def drain(self) -> None:
@@ -189,8 +189,8 @@ class Running:
     """A discovery's loop in a thread, and when it made its rounds."""
 
     def __init__(self, loop: Discovery, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.told = Told()
-        monkeypatch.setattr(discover, "Subscription", lambda: self.told)
+        self.kernel = Announced()
+        monkeypatch.setattr(discover, "Subscription", lambda: self.kernel)
         self.rounds: list[float] = []
         self._made = threading.Semaphore(0)
         once = loop.round
@@ -228,10 +228,10 @@ def running(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
 
 def test_a_burst_of_changes_is_one_round_after_the_last(running: Running) -> None:
     for _ in range(20):
-        running.told.tell()
+        running.kernel.announce()
         running.next(0.01)
     last = time.monotonic()
-    running.told.tell()
+    running.kernel.announce()
     assert running.next()
     assert running.rounds[1] - last > 0.9
     assert len(running.rounds) == 2
@@ -240,7 +240,7 @@ def test_a_burst_of_changes_is_one_round_after_the_last(running: Running) -> Non
 def test_changes_that_never_end_are_published_all_the_same(running: Running) -> None:
     began = time.monotonic()
     while len(running.rounds) < 2:
-        running.told.tell()
+        running.kernel.announce()
         running.next(0.05)
         assert time.monotonic() - began < 20
     assert running.rounds[1] - began > 1.5  # not before SETTLE_MAX

@@ -55,10 +55,10 @@ def test_the_scheme_chooses_lower_case_comes_first_and_credentials_are_set_apart
         "http://u:secret%E2%82%AC@h:1",
     ],
 )
-def test_what_is_no_proxy_is_said_without_its_credentials(text: str) -> None:
-    with pytest.raises(SettingsError, match="HTTPS_PROXY cannot be used: it") as told:
+def test_what_is_no_proxy_is_refused_without_its_credentials(text: str) -> None:
+    with pytest.raises(SettingsError, match="HTTPS_PROXY cannot be used: it") as raised:
         proxy(text, "HTTPS_PROXY")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -82,25 +82,25 @@ def test_the_payload_is_the_contracts() -> None:
     assert gone.path == "/api/resources/computejob/v1/NodeConfig?key.id=n1%2F%C3%A4%20b%26c%3D1"
 
 
-def said(inventory: Inventory, interfaces: Any, uid: str = "u") -> list[NodeReport]:
+def reported(inventory: Inventory, interfaces: Any, uid: str = "u") -> list[NodeReport]:
     inventory.apply(state(interfaces, uid=uid))
     inventory.listed()
     return inventory.advance()
 
 
-def test_said_at_first_sight_and_on_change_only() -> None:
+def test_reported_at_first_sight_and_on_change_only() -> None:
     inventory = Inventory()
-    first = said(inventory, PFS)
+    first = reported(inventory, PFS)
     assert [report.node for report in first] == ["n1"]
-    assert said(inventory, list(reversed(PFS))) == []  # the same in another order
-    assert said(inventory, []) == []  # a failed scan takes nothing back
-    assert len(said(inventory, PFS[:1])) == 1
+    assert reported(inventory, list(reversed(PFS))) == []  # the same in another order
+    assert reported(inventory, []) == []  # a failed scan takes nothing back
+    assert len(reported(inventory, PFS[:1])) == 1
     inventory.remove(state(PFS))
     assert inventory.advance() == [NodeReport("n1", ())]
     inventory.remove(state(PFS))
     assert inventory.advance() == []
-    assert len(inventory) == 0
-    assert said(inventory, PFS) == first
+    assert not inventory._states
+    assert reported(inventory, PFS) == first
 
 
 def test_a_node_whose_last_vf_is_gone_is_removed_where_vfs_are_what_is_reported() -> None:
@@ -123,22 +123,22 @@ def test_a_node_whose_last_vf_is_gone_is_removed_where_vfs_are_what_is_reported(
 def test_a_node_with_a_state_in_two_namespaces_stays_until_both_are_gone() -> None:
     inventory = Inventory()
     for uid in ("a", "b"):
-        said(inventory, PFS, uid)
+        reported(inventory, PFS, uid)
     inventory.remove(state(PFS, uid="a"))
     assert inventory.advance() == []
     inventory.remove(state(PFS, uid="b"))
     assert inventory.advance() == [NodeReport("n1", ())]
 
 
-def test_after_a_restart_only_what_changed_meanwhile_is_said() -> None:
+def test_after_a_restart_only_what_changed_meanwhile_is_reported() -> None:
     before, after = Inventory(), Inventory()
-    (report,) = said(before, PFS)
+    (report,) = reported(before, PFS)
     after.restore({"n1": fingerprint(report.nics), "gone": b"12345678"})
     after.apply(state(PFS))
     assert after.advance() == []  # what is not listed yet is not gone
     after.listed()
     assert after.advance() == [NodeReport("gone", ())]
-    assert len(said(after, PFS[:1])) == 1
+    assert len(reported(after, PFS[:1])) == 1
 
 
 BONDED = [

@@ -1,4 +1,4 @@
-"""Events on jobs: what is said, once each, within a budget, and never at reporting's cost."""
+"""Events on jobs: what is written, once each, within a budget, and never at reporting's cost."""
 
 import json
 from typing import Any
@@ -31,18 +31,18 @@ class Notes:
         for answer in answers:
             self.announcer.answered(("job", decided.id), answer)
 
-    def said(self) -> list[tuple[str, str]]:
+    def events(self) -> list[tuple[str, str]]:
         return [(note.reason, note.message) for note in self.written]
 
 
 def test_a_report_is_announced_once_cloudvision_has_it_then_its_changes_and_its_end() -> None:
     notes = Notes()
     notes.report(run(JobState.RUNNING, 1, 2))
-    assert notes.said() == []
+    assert notes.events() == []
     notes.report(run(JobState.RUNNING, 1, 2), DELIVERED, DELIVERED)
     notes.report(run(JobState.RUNNING, 1), DELIVERED)
     notes.report(run(JobState.COMPLETED, 1, 2), DELIVERED)
-    assert notes.said() == [
+    assert notes.events() == [
         ("CloudVisionReported", "Reported to CloudVision: RUNNING with 2 NICs"),
         ("CloudVisionChanged", "Reported to CloudVision: now RUNNING with 1 NICs"),
         ("CloudVisionEnded", "Reported to CloudVision: COMPLETED, with 2 NICs"),
@@ -50,11 +50,11 @@ def test_a_report_is_announced_once_cloudvision_has_it_then_its_changes_and_its_
     assert notes.written[0].api_version == "batch/v1"
 
 
-def test_a_refusal_is_said_once_in_cloudvisions_words() -> None:
+def test_a_refusal_is_written_once_in_cloudvisions_words() -> None:
     notes = Notes()
     refused = Answer(Verdict.REFUSED, 400, "location is not known")
     notes.report(run(), refused, refused, Answer(Verdict.BUSY), DELIVERED)
-    assert notes.said() == [
+    assert notes.events() == [
         ("CloudVisionRefused", "CloudVision refuses the report: HTTP 400: location is not known"),
         ("CloudVisionReported", "Reported to CloudVision: RUNNING with 1 NICs"),
     ]
@@ -128,7 +128,7 @@ def test_a_job_that_changes_all_the_time_has_a_budget_of_its_own() -> None:
     assert len(api.sent) == BURST + 2
 
 
-def test_without_permission_it_is_said_and_left_alone_for_a_while() -> None:
+def test_without_permission_it_is_logged_and_not_tried_for_a_while() -> None:
     api, clock = Api(403), Clock()
     writes = writer(api, clock)
     writes.write(note())

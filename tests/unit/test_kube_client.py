@@ -133,17 +133,17 @@ def test_a_list_cut_short_or_not_what_it_says_is_an_error(server: Pieces, api: A
         (b"", "HTTP 403: Forbidden"),
     ],
 )
-def test_errors_say_what_the_server_said(server: Pieces, api: Api, body: bytes, says: str) -> None:
+def test_errors_carry_the_servers_message(server: Pieces, api: Api, body: bytes, says: str) -> None:
     server.status, server.pieces = 403, [body] if body else []
-    with pytest.raises(ApiError) as told:
+    with pytest.raises(ApiError) as raised:
         api.get("/")
-    assert str(told.value) == says
+    assert str(raised.value) == says
 
 
-def test_what_went_wrong_below_http_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ApiError) as told:
+def test_what_went_wrong_below_http_is_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ApiError) as raised:
         api_for("http://127.0.0.1:1", tmp_path, monkeypatch).get("/")
-    assert str(told.value) == "Failed to establish a new connection: [Errno 111] Connection refused"
+    assert str(raised.value) == "Failed to establish a new connection: [Errno 111] Connection refused"
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_what_went_wrong_below_http_is_said_plainly(tmp_path: Path, monkeypatch:
 )
 def test_retry_after(server: Pieces, api: Api, header: str, seconds: float) -> None:
     server.status, server.headers = 429, {"Retry-After": header}
-    with pytest.raises(ApiError) as told:
+    with pytest.raises(ApiError) as raised:
         api.get("/")
-    assert told.value.retry_after == seconds
+    assert raised.value.retry_after == seconds
 
 
 @pytest.mark.parametrize("token", ["s3cret\nmore", "s3cret\r\nX-Evil: 1", "s3cré\u2026t", "s3cret\x00"])
@@ -162,9 +162,9 @@ def test_a_token_that_no_header_can_carry_is_not_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     api = api_for("http://127.0.0.1:1", tmp_path, monkeypatch, {"token": token})
-    with pytest.raises(ApiError, match="the token holds characters that no token has") as told:
+    with pytest.raises(ApiError, match="the token holds characters that no token has") as raised:
         api.get("/")
-    assert "s3cr" not in str(told.value)
+    assert "s3cr" not in str(raised.value)
 
 
 def test_a_token_file_may_end_with_a_line_break(
@@ -236,6 +236,6 @@ def test_a_proxy_url_that_is_none_is_a_setting_that_is_wrong(
 ) -> None:
     cluster: dict[str, Any] = {"proxy-url": url}
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path, "https://127.0.0.1:1", **cluster)))
-    with pytest.raises(SettingsError, match="proxy-url cannot be used: it must be the URL of an HTTP proxy") as told:
+    with pytest.raises(SettingsError, match="proxy-url cannot be used: it must be the URL of an HTTP proxy") as raised:
         Api()
-    assert "s3cret" not in str(told.value)
+    assert "s3cret" not in str(raised.value)

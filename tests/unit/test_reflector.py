@@ -154,7 +154,7 @@ def test_a_closed_watch_goes_on_from_the_last_version_seen_bookmarks_included() 
         [event("ERROR", {"kind": "Status", "reason": "Gone"})],
     ],
 )
-def test_410_lists_anew_and_tells_what_was_missed(gone: Any) -> None:
+def test_410_lists_again_and_finds_what_was_missed(gone: Any) -> None:
     emitted, script, _ = play(
         page(7, thing("a", 3), thing("b", 4), thing("c", 5)),
         gone,
@@ -172,7 +172,7 @@ def test_410_over_and_over_is_no_busy_loop() -> None:
     assert script.waited == sorted(script.waited)
 
 
-def test_a_version_that_an_outage_outlasted_is_listed_anew_at_once() -> None:
+def test_a_version_that_an_outage_outlasted_is_listed_again_at_once() -> None:
     away = [ApiError(0, "connection refused")] * 8
     emitted, script, _ = play(page(7, thing("a", 3)), *away, ApiError(410, "too old"), page(30), [])
     assert emitted == ["applied a=0", "listed", "deleted a=0", "listed"]
@@ -184,7 +184,7 @@ def test_a_watch_that_ends_at_once_is_no_busy_loop() -> None:
     assert len(script.waited) == 4
 
 
-def test_the_list_expiring_between_two_pages_begins_anew_and_loses_nothing() -> None:
+def test_the_list_expiring_between_two_pages_begins_again_and_loses_nothing() -> None:
     emitted, _, _ = play(
         page(7, thing("a", 3), more="next"), ApiError(410, "continue too old"), page(9, thing("b", 5)), []
     )
@@ -203,7 +203,7 @@ def test_a_failing_list_forgets_nothing() -> None:
     assert emitted == ["applied a=0", "listed", "listed"]
 
 
-def test_an_object_that_cannot_be_read_is_said_once_and_is_not_deleted(
+def test_an_object_that_cannot_be_read_is_logged_once_and_is_not_deleted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     emitted, _, reflector = play(
@@ -236,7 +236,7 @@ def test_a_line_cut_short_resumes_from_the_last_whole_event(broken: bytes) -> No
     assert script.asked[2]["resourceVersion"] == "8"
 
 
-def test_forbidden_is_said_once_and_asked_slowly(caplog: pytest.LogCaptureFixture) -> None:
+def test_forbidden_is_logged_once_and_retried_slowly(caplog: pytest.LogCaptureFixture) -> None:
     emitted, script, _ = play(ApiError(403, "no"), ApiError(403, "no"), page(7, thing("a", 3)), [])
     assert emitted == ["lost", "applied a=0", "listed"]
     assert min(script.waited[:2]) >= 30
@@ -290,7 +290,7 @@ def test_an_object_nested_deeper_than_the_decoder_goes_is_read_all_the_same(capl
     assert caplog.text == ""
 
 
-def test_a_kind_served_again_tells_what_was_deleted_meanwhile() -> None:
+def test_a_kind_served_again_shows_what_was_deleted_meanwhile() -> None:
     _, _, before = play(page(7, thing("a", 3), thing("b", 4)), ApiError(404, "gone"))
     emitted, _, _ = play(page(30, thing("b", 4)), [], known=before._known)
     assert emitted == ["deleted a=0", "listed"]

@@ -90,6 +90,7 @@ def test_a_flag_that_is_on_by_default_can_be_taken_back(
         return 0
 
     monkeypatch.setattr(informer, "run", run)
+    monkeypatch.setattr("cvji.cli.configure", lambda *_, **__: None)  # logging is the whole process's
     environment = {"EVENTS": variable, "LOCATION": "lab"}
     done = CliRunner().invoke(app, ["informer", "--dry-run", *arguments], env=environment)
     assert done.exit_code == 0
@@ -129,7 +130,7 @@ def test_a_token_is_taken_out_of_the_environment_and_not_shown() -> None:
         ({"api_token_file": None}, "no API token: set API_TOKEN_FILE (--api-token-file)"),
     ],
 )
-def test_what_is_wrong_is_said_by_variable_and_flag(given: dict[str, object], says: str) -> None:
+def test_what_is_wrong_is_named_by_variable_and_flag(given: dict[str, object], says: str) -> None:
     with pytest.raises(SettingsError) as raised:
         read(InformerSettings, GOOD | given, {})
     assert str(raised.value).startswith(says)

@@ -51,14 +51,14 @@ def test_a_train_job_is_one_entry_under_root() -> None:
     world = World()
     train_job(world)
     world.run(60)
-    assert world.said() == [("train", RUNNING, macs(0, 1, 2, 3))]
+    assert world.reported() == [("train", RUNNING, macs(0, 1, 2, 3))]
 
 
 def test_a_train_job_is_its_two_jobs_under_direct() -> None:
     world = World(Policy(owner=OwnerPolicy.DIRECT))
     train_job(world)
     world.run(60)
-    assert sorted(world.said(), key=str) == [("job-0", RUNNING, macs(0, 1)), ("job-1", RUNNING, macs(2, 3))]
+    assert sorted(world.reported(), key=str) == [("job-0", RUNNING, macs(0, 1)), ("job-1", RUNNING, macs(2, 3))]
 
 
 def test_a_deleted_root_takes_its_children_along_however_slowly_they_go() -> None:
@@ -68,7 +68,7 @@ def test_a_deleted_root_takes_its_children_along_however_slowly_they_go() -> Non
     for uid in ("train", "set", "job-0", "job-1"):
         world.delete_job(uid)
         world.run(60)
-    assert world.said() == [("train", RUNNING, macs(0, 1, 2, 3)), ("train", CANCELLED, macs(0, 1, 2, 3))]
+    assert world.reported() == [("train", RUNNING, macs(0, 1, 2, 3)), ("train", CANCELLED, macs(0, 1, 2, 3))]
 
 
 def test_a_child_reported_before_its_owner_was_seen_is_cancelled() -> None:
@@ -78,7 +78,7 @@ def test_a_child_reported_before_its_owner_was_seen_is_cancelled() -> None:
     world.run(6)
     world.job("set", "jobset.x-k8s.io/v1alpha2", "JobSet")
     world.run(6)
-    assert world.said() == [
+    assert world.reported() == [
         ("child", RUNNING, macs(1)),
         ("child", CANCELLED, macs(1)),
         ("set", RUNNING, macs(1)),
@@ -177,7 +177,7 @@ def test_an_mpi_job_is_its_workers_and_its_launcher() -> None:
         "mpi", *mpi[:2], status={"completionTime": stamp(21), "conditions": [{"type": "Succeeded", "status": "True"}]}
     )
     world.run(10)
-    assert world.said() == [("mpi", RUNNING, macs(1, 2, 3)), ("mpi", COMPLETED, macs(1, 2, 3))]
+    assert world.reported() == [("mpi", RUNNING, macs(1, 2, 3)), ("mpi", COMPLETED, macs(1, 2, 3))]
     assert world.reports[-1][1].end == at(21)
 
 
@@ -213,11 +213,11 @@ def test_a_job_that_cannot_be_judged_costs_no_other_its_report(monkeypatch: pyte
         return judge(uid, now)
 
     monkeypatch.setattr(world.tracker, "_judge", failing)
-    said: list[Any] = []
+    decisions: list[Any] = []
     with pytest.raises(RuntimeError):
-        said.extend(world.tracker.advance(T0 + world.now))
-    said.extend(world.tracker.advance(T0 + world.now))
-    assert sorted(decision.run.name for decision in said) == ["a", "c"]
+        decisions.extend(world.tracker.advance(T0 + world.now))
+    decisions.extend(world.tracker.advance(T0 + world.now))
+    assert sorted(decision.run.name for decision in decisions) == ["a", "c"]
 
 
 def test_a_standby_keeps_nothing_of_what_is_gone_for_long() -> None:

@@ -63,7 +63,7 @@ def seen(run: RunReport) -> Seen:
 
 
 class World:
-    """A tracker and the clock it is told; `run` lets time pass and collects the reports."""
+    """A tracker and the time it is given; `run` lets time pass and collects the reports."""
 
     def __init__(self, policy: Policy | None = None, *, leading: bool = True) -> None:
         self.problems: list[Problem] = []
@@ -209,7 +209,7 @@ class World:
                 case JobGone(run):
                     self.newest.pop(run.job, None)
 
-    def said(self) -> list[tuple[str, JobState, tuple[str, ...]]]:
+    def reported(self) -> list[tuple[str, JobState, tuple[str, ...]]]:
         """Every report so far: name, state and what it holds."""
         return [(report.name, report.state, report.holds) for _, report in self.reports]
 
@@ -219,3 +219,16 @@ class World:
             run.id: (run.state, run.start - int(T0), None if run.end is None else run.end - int(T0), run.holds)
             for _, run in self.reports
         }
+
+
+def running(**kwargs: Any) -> World:
+    """A job with a pod, reported as RUNNING."""
+    world = World()
+    world.job(**kwargs)
+    world.pod()
+    assert [report.state for report in world.run(6)] == [RUNNING]
+    return world
+
+
+def deleting(grace: int = 30) -> dict[str, Any]:
+    return {"deletionTimestamp": stamp(500), "deletionGracePeriodSeconds": grace}

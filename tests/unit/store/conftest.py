@@ -1,0 +1,45 @@
+"""A simulated API server, and leaders that write their records to it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cvji.kube.client import Api
+from tests.e2e.kit import write_kubeconfig
+from tests.simulator.kubernetes import REPORT_KINDS, KubernetesSimulator
+from tests.unit.store.leader import Leader
+
+
+@pytest.fixture
+def simulator() -> Iterator[KubernetesSimulator]:
+    with KubernetesSimulator() as found:
+        for kind in REPORT_KINDS:
+            found.serve(*kind)
+        yield found
+
+
+@pytest.fixture
+def api(simulator: KubernetesSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path, f"http://{simulator.address}")))
+    return Api()
+
+
+@pytest.fixture
+def lead(api: Api) -> Iterator[Callable[[int], Leader]]:
+    """Makes leaders of a term."""
+    made = []
+
+    def make(term: int) -> Leader:
+        made.append(Leader(api))
+        made[-1].take_over(term)
+        return made[-1]
+
+    yield make
+    for leader in made:
+        leader.store.close()
+
+
+@pytest.fixture
+def leader(lead: Callable[[int], Leader]) -> Leader:
+    return lead(1)
