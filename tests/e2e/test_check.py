@@ -105,4 +105,5 @@ def test_the_whole_of_it_on_a_real_api_server(real: Stage) -> None:
         f"CRD {plural}.cloudvision.arista.io" for plural in ("jobreports", "nodereports", "nodeinterfacestates")
     }
     assert real.cloudvision.token not in done.stdout + done.stderr
+    print(f"check took {took:.2f} s")
     assert took < 10  # 3 s by itself; other tests run beside
