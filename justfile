@@ -95,5 +95,5 @@ release VERSION:
 # the end-to-end tests and the roles with the executable of `just build`, and the image of `just image` from the inside; needs root
 test-executable *ARGS:
     CVJI_EXECUTABLE={{justfile_directory()}}/dist/cvji.dist/cvji {{run}} pytest tests/e2e -n auto {{ARGS}}
-    CVJI_EXECUTABLE={{justfile_directory()}}/dist/cvji.dist/cvji {{run}} pytest tests/deploy/test_roles.py tests/deploy/test_roles_tight.py -m cluster
+    CVJI_EXECUTABLE={{justfile_directory()}}/dist/cvji.dist/cvji {{run}} pytest tests/deploy/test_roles.py tests/deploy/test_roles_tight.py tests/e2e/test_explain.py -m cluster
     {{run}} pytest tests/executable -m executable

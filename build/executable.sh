@@ -27,7 +27,7 @@ for package in aiohttp aiohttp_retry attr attrs h2 markdown_it mypy pydantic pyg
     set -- "$@" "--nofollow-import-to=$package"
 done
 # Imported by name at run time, which the compiler does not see.
-for module in kubernetes.client.api_client kubernetes.client.configuration; do
+for module in kubernetes.client.api_client kubernetes.client.configuration shellingham.posix; do
     set -- "$@" "--include-module=$module"
 done
 

@@ -15,17 +15,20 @@ from cvji.telemetry.logs import configure
 
 S = TypeVar("S", bound=Settings)
 EXTRA = ("kubernetes", "prometheus_client")  # packages that the extra `cluster` installs
-OPTIONS: dict[str, Any] = {"rich_markup_mode": None, "context_settings": {"help_option_names": ["-h", "--help"]}}
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+OPTIONS: dict[str, Any] = {"rich_markup_mode": None, "context_settings": HELP}
 
 app = typer.Typer(
     name="cvji",
-    help="Tell Arista CloudVision which NICs every Kubernetes job holds, and what NICs every node has.",
-    add_completion=False,
+    help="""Tell Arista CloudVision which NICs every Kubernetes job holds, and what NICs every node has.
+
+    Example: cvji check
+    """,
     pretty_exceptions_enable=False,
     **OPTIONS,
 )
-jobconfig = typer.Typer(help="Report jobs by hand.", **OPTIONS)
-nodeconfig = typer.Typer(help="Report nodes by hand.", **OPTIONS)
+jobconfig = typer.Typer(help="Report jobs by hand.\n\nExample: cvji jobconfig send --help", **OPTIONS)
+nodeconfig = typer.Typer(help="Report nodes by hand.\n\nExample: cvji nodeconfig send --help", **OPTIONS)
 app.add_typer(jobconfig, name="jobconfig")
 app.add_typer(nodeconfig, name="nodeconfig")
 
@@ -62,13 +65,19 @@ def _parameter(one: Declared) -> inspect.Parameter:
     if setting.positional:
         option: Any = typer.Argument(..., metavar=setting.positional + "..." * setting.repeatable, help=setting.help)
     else:
+
+        def choices(incomplete: str) -> list[str]:
+            return [choice for choice in one.choices if choice.startswith(incomplete)]
+
         flag = f"{one.flag}/--no-{one.flag.removeprefix('--')}" if one.default is True else one.flag
         option = typer.Option(
             one.default if kind is bool else one.shown_default or None,
             *filter(None, (flag, setting.short)),
             envvar=one.env or None,
-            help=one.help,
+            help=setting.help,
             show_default=bool(one.shown_default),
+            metavar=f"[{'|'.join(one.choices)}]" if one.choices else None,
+            autocompletion=choices if one.choices else None,
         )
     return inspect.Parameter(one.field, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
 
@@ -98,7 +107,10 @@ def _command(group: typer.Typer, name: str, kind: type[S], help: str) -> Callabl
     app,
     "informer",
     commands.InformerSettings,
-    "Watch jobs and report the NICs or nodes they hold (the Deployment).",
+    """Report the NICs or nodes that jobs hold (the Deployment).
+
+    Example: cvji informer --location lab --dry-run
+    """,
 )
 def _informer(settings: commands.InformerSettings) -> int:
     from cvji.informer.run import run
@@ -107,7 +119,13 @@ def _informer(settings: commands.InformerSettings) -> int:
 
 
 @_command(
-    app, "discover", commands.DiscoverSettings, "Inventory this node's NICs (the DaemonSet; by hand with --once)."
+    app,
+    "discover",
+    commands.DiscoverSettings,
+    """List this node's NICs (the DaemonSet; by hand with --once).
+
+    Example: cvji discover --once
+    """,
 )
 def _discover(settings: commands.DiscoverSettings) -> int:
     from cvji.discover import run
@@ -120,6 +138,8 @@ def _discover(settings: commands.DiscoverSettings) -> int:
     "send",
     commands.JobSettings,
     """Report a job, by flags or by JSON documents.
+
+    Example: cvji jobconfig send --location lab --id 42 --state RUNNING --node gpu-1
 
     Fields of a document: id, name, state, location, start_time, end_time, nodes, interfaces, tenant.
     Exit codes: 0 delivered, 1 not delivered, 2 bad input.
@@ -135,9 +155,11 @@ def _send_jobs(settings: commands.JobSettings) -> int:
     nodeconfig,
     "send",
     commands.NodeSettings,
-    """Report a node's NICs, by flags or by JSON documents, where NODECONFIG_MODE is disabled.
+    """Report a node's NICs, by flags or by JSON documents.
 
-    Fields of a document: node, location, interfaces: a list of {name, mac, ips}.
+    Example: cvji nodeconfig send --location lab --node gpu-1 --interface eth0=02:00:00:00:00:01
+
+    Where NODECONFIG_MODE is disabled. Fields of a document: node, location, interfaces: a list of {name, mac, ips}.
     """,
 )
 def _send_nodes(settings: commands.NodeSettings) -> int:
@@ -146,7 +168,15 @@ def _send_nodes(settings: commands.NodeSettings) -> int:
     return send_nodes(settings)
 
 
-@_command(nodeconfig, "delete", commands.NodeRemovalSettings, "Remove nodes from CloudVision.")
+@_command(
+    nodeconfig,
+    "delete",
+    commands.NodeRemovalSettings,
+    """Remove nodes from CloudVision.
+
+    Example: cvji nodeconfig delete gpu-1
+    """,
+)
 def _delete_nodes(settings: commands.NodeRemovalSettings) -> int:
     from cvji.tenant import delete_nodes
 
@@ -168,7 +198,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as err:
-        _fail(err.format_message())
+        context = getattr(err, "ctx", None)  # of an error of usage
+        _fail(err.format_message().rstrip(".") + (f"; see {context.command_path} --help" if context else ""))
     except SettingsError as err:
         _fail(str(err))
     except ModuleNotFoundError as err:

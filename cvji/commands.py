@@ -44,9 +44,9 @@ READ_ELSEWHERE = ("KUBECONFIG", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 class Workload(Settings):
     """What both workloads have."""
 
-    health_address: Annotated[str, Setting("Serve /healthz, /readyz, /metrics on host:port.", POD)] = ""
+    health_address: Annotated[str, Setting("host:port for probes and /metrics.", POD)] = ""
     context: Annotated[str, Setting("Context in KUBECONFIG.", VARIABLE, env="KUBE_CONTEXT")] = ""
-    log_level: Annotated[LogLevel, Setting("The least severe lines to log.", CONFIGMAP)] = LogLevel.INFO
+    log_level: Annotated[LogLevel, Setting("Least severity to log.", CONFIGMAP)] = LogLevel.INFO
     log_format: Annotated[LogFormat, Setting("How to log.", CONFIGMAP)] = LogFormat.TEXT
 
 
@@ -96,18 +96,14 @@ class Reporting(Server):
 class InformerSettings(Workload, Reporting):
     """`cvji informer`. Durations in seconds."""
 
-    namespace: Annotated[
-        tuple[str, ...], Setting("Watch this one; empty: all; a,b: watch all, keep these.", CONFIGMAP, names)
-    ] = ()
+    namespace: Annotated[tuple[str, ...], Setting("Watch this one, a,b, or all (empty).", CONFIGMAP, names)] = ()
     jobconfig_mode: Annotated[Mode, Setting("What a job is reported to hold, MACs or nodes.", CONFIGMAP)] = (
         Mode.INTERFACE
     )
     nodeconfig_mode: Annotated[NodeConfigMode, Setting("Where node inventory comes from.", CHOSEN)] = (
         NodeConfigMode.DISCOVERY
     )
-    node_interface_type: Annotated[NodeInterfaceType, Setting("NICs to report of a node.", CONFIGMAP)] = (
-        NodeInterfaceType.ALL
-    )
+    node_interface_type: Annotated[NodeInterfaceType, Setting("NICs to report.", CONFIGMAP)] = NodeInterfaceType.ALL
     job_owner: Annotated[OwnerPolicy, Setting("Report a pod's topmost job or its direct owner.", CONFIGMAP)] = (
         OwnerPolicy.ROOT
     )

@@ -14,6 +14,7 @@ from cvji.kube.client import Api
 from cvji.reports.records import ListedRecord
 from cvji.settings import SettingsError
 
+REFUSED = "CloudVisionRefused"  # an Event's reason
 SHOWN = 32  # pods in a text; those that do not count come first
 
 
@@ -32,13 +33,26 @@ class RecordLine(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
 
 
+class EventLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the informer has said on the job's object. `at` is in seconds since the epoch."""
+
+    at: int
+    reason: str
+    message: str
+
+
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What `explain` says; `unread` is what it was not allowed to read, or could not."""
+    """What `explain` says; `unread` is what it was not allowed to read, or could not.
+
+    `events` stand in for `records` where these may not be read.
+    """
 
     explanation: Explanation | None
     records: tuple[RecordLine, ...]
     unread: tuple[str, ...]
     asked: str
+    records_read: bool = True
+    events: tuple[EventLine, ...] = ()
 
 
 def answer(api: Api, settings: deployed.Deployed, asked: str, kind: str, state_namespace: str, now: float) -> Answer:
@@ -68,6 +82,8 @@ def answer(api: Api, settings: deployed.Deployed, asked: str, kind: str, state_n
         reader.read_pods(_top(reader, job))
         reader.read_nics()
         reader.read_records(job.name)
+        if not reader.records_read:
+            reader.read_events(job.uid)
         explanation = explain(
             reader.snapshot(),
             policy,
@@ -81,10 +97,17 @@ def answer(api: Api, settings: deployed.Deployed, asked: str, kind: str, state_n
         reader.read_records(name)
         reader.unread += reader.problems
     lines = tuple(_record_lines(reader.records))
-    if explanation and lines and not lines[-1].delivered and explanation.waits_for.startswith("nothing"):
-        waits = f"CloudVision to take the report: {lines[-1].reason or 'not answered yet'}"
-        explanation = msgspec.structs.replace(explanation, waits_for=waits)
-    return Answer(explanation, lines, tuple(reader.unread), asked)
+    events = tuple(EventLine(event.at, event.reason, event.message) for event in reader.events)
+    if explanation and explanation.waits_for.startswith("nothing") and (why := _undelivered(lines, events)):
+        explanation = msgspec.structs.replace(explanation, waits_for=f"CloudVision to take the report: {why}")
+    return Answer(explanation, lines, tuple(reader.unread), asked, reader.records_read, events)
+
+
+def _undelivered(records: tuple[RecordLine, ...], events: tuple[EventLine, ...]) -> str:
+    """Why CloudVision does not have the newest report; "" if it has, or nobody knows."""
+    if records and not records[-1].delivered:
+        return records[-1].reason or "not answered yet"
+    return events[-1].message if events and events[-1].reason == REFUSED else ""
 
 
 def _top(reader: Reader, job: Job) -> Job:
@@ -127,7 +150,9 @@ def lines(found: Answer, now: float) -> Iterator[str]:
     else:
         yield from _job_lines(found.explanation, at)
     yield ""
-    yield "Reported to CloudVision:" if found.records else "Reported to CloudVision: nothing is recorded"
+    known = "" if found.records or found.events else " nothing is recorded" if found.records_read else " not known"
+    yield f"Reported to CloudVision:{known}"
+    yield from (f"  {at(event.at)} {event.message}" for event in found.events)
     for record in found.records:
         until = f" to {at(record.end)}" if record.end is not None else ""
         yield f"  run {record.run}: {record.state} with {record.count} {record.things}, from {at(record.start)}{until}"

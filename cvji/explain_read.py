@@ -5,6 +5,7 @@ Never the pods of the whole cluster, and those of the namespace only where no la
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ from cvji.jobs.replay import Recorded, Snapshot
 from cvji.jobs.report import RunReport
 from cvji.kube.client import Api, ApiError
 from cvji.kube.events import Resource
-from cvji.kube.objects import Wire
+from cvji.kube.objects import Time, Wire
 from cvji.kube.reading import one, pages
 from cvji.kube.served import PODS, served
 from cvji.macs import pack
@@ -30,6 +31,7 @@ T = TypeVar("T")
 CONNECTIONS = 8
 FEW = 3  # objects of a kind that are read by name; more are read as a list
 MAX_CLIMB = 8
+EVENTS = Resource("", "v1", "Event", "events")
 CLAIM = ("resource.k8s.io", "ResourceClaim")
 JOB_REPORT = ("cloudvision.arista.io", "JobReport")
 NODE_STATES = {
@@ -57,12 +59,28 @@ class _Owner(Wire):
     api_version: str = ""
 
 
+class Event(Wire):
+    """What the informer has written on a job's object (cvji/informer/jobevents.py)."""
+
+    reason: str = ""
+    message: str = ""
+    last_timestamp: Time | None = None
+
+    @property
+    def at(self) -> int:
+        """When it was last said, in seconds since the epoch; 0 if that is unknown."""
+        return int(self.last_timestamp.timestamp()) if isinstance(self.last_timestamp, datetime) else 0
+
+
 class _Metadata(Wire):
     owner_references: list[_Owner] | None = None
 
 
 class _Object(Wire):
     metadata: _Metadata
+
+
+_EVENT = msgspec.json.Decoder(Event)
 
 
 class Reader:
@@ -86,6 +104,7 @@ class Reader:
         self.claims: list[Claim] = []
         self.nodes: list[NodeNics] = []
         self.records: list[ListedRecord] = []
+        self.events: list[Event] = []
         self.records_read = False
         self._owners: dict[str, _Owner] = {}  # by uid: every owner that was named
         self._tried: set[str] = set()  # uids of owners that were looked for
@@ -262,6 +281,18 @@ class Reader:
             if isinstance(report, RunReport) and (report.namespace, report.name) == (self._namespace, name):
                 self.records.append(found)
         self.records_read = len(self.unread) == before
+
+    def read_events(self, uid: str) -> None:
+        """What the informer's Events say of a job, oldest first: for those who may not read its records."""
+        about = {"fieldSelector": f"involvedObject.uid={uid}"}
+        for raw in self._list(EVENTS, self._namespace, about):
+            try:
+                event = _EVENT.decode(raw)
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+                continue  # somebody else's
+            if event.reason.startswith("CloudVision"):
+                self.events.append(event)
+        self.events.sort(key=lambda event: event.at)
 
     def snapshot(self) -> Snapshot:
         """Everything that was read."""

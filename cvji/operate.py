@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from cvji.cloudvision.client import Token
 
-EXPLAIN = """Say why a job is, or is not, in CloudVision: its pods, their NICs, what its run waits for.
+EXPLAIN = """Say why a job is, or is not, in CloudVision.
 
 Example: cvji explain team-a/finetune
 
-Exit codes: 0 explained, 1 no such job, 2 bad usage or no answer from Kubernetes.
+It shows the job's pods, their NICs, and what its run waits for. Exit codes: 0 explained, 1 no such job, 2 bad usage or
+no answer from Kubernetes.
 """
 
 
@@ -41,11 +42,12 @@ def explain(settings: ExplainSettings) -> int:
     return 0 if found.explanation else 1
 
 
-CHECK = """Look at everything that reporting needs: Kubernetes, roles, CRDs, pods, CloudVision. Reads only.
+CHECK = """Check everything that reporting needs; reads only.
 
 Example: kubectl -n cloudvision exec deploy/cv-job-informer -- cvji check
 
-Exit codes: 0 all is well, 1 warnings, 2 failures. What cannot be seen from here is skipped.
+That is Kubernetes, roles, CRDs, pods and CloudVision. What cannot be seen from here is skipped. Exit codes: 0 all is
+well, 1 warnings, 2 failures.
 """
 
 
@@ -71,11 +73,11 @@ def check(settings: CheckSettings) -> int:
     return exit_code(results)
 
 
-HOLDERS = """Say which runs hold, or held, a NIC or a node, by what was reported.
+HOLDERS = """Say which runs hold, or held, a NIC or a node.
 
 Example: cvji holders 02:00:00:00:00:01 --at 2026-01-31T02:14:05Z
 
-Exit codes: 0 found, 1 nobody, 2 bad usage or no answer.
+It goes by what was reported. Exit codes: 0 found, 1 nobody, 2 bad usage or no answer.
 """
 
 
@@ -98,12 +100,12 @@ def holders(settings: HoldersSettings) -> int:
     return 0 if found.holdings else 1
 
 
-RECONCILE = """Compare what CloudVision shows as RUNNING at this LOCATION with this cluster's runs.
+RECONCILE = """Compare what CloudVision shows with this cluster's runs.
 
 Example: cvji reconcile --end
 
-Tenants' jobs and ids of others are left alone. Exit codes: 0 both agree, 1 they differ or CloudVision may not be
-read, 2 bad usage or no answer.
+What is RUNNING at this LOCATION is compared. Tenants' jobs and ids of others are left alone. Exit codes: 0 both agree,
+1 they differ or CloudVision may not be read, 2 bad usage or no answer.
 """
 
 

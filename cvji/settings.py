@@ -222,11 +222,6 @@ class Declared(msgspec.Struct, frozen=True):
         return tuple(str(member.value) for member in members)
 
     @property
-    def help(self) -> str:
-        """The help with the values that it may have."""
-        return f"{self.setting.help.rstrip('.')}: {'|'.join(self.choices)}." if self.choices else self.setting.help
-
-    @property
     def shown_default(self) -> str:
         """The default as an operator writes it; "" if that is nothing."""
         match self.default:

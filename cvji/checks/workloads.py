@@ -149,21 +149,33 @@ class _Lease(Wire):
 
 
 def leader(site: Site) -> Iterator[Result]:
-    """Somebody holds the Lease and renews it."""
+    """Somebody holds the Lease and renews it. Where no pod of the informer is ready, that is why nobody does."""
+    found = _leader(site)
+    if found.level is Level.FAILURE and _is_down(site):
+        found = skipped("leader", found.message, "see the informer's line above")
+    yield found
+
+
+def _is_down(site: Site) -> bool:
+    try:
+        return not any(pod.ready for pod in _pods(site, INFORMER))
+    except ApiError:  # nobody knows
+        return False
+
+
+def _leader(site: Site) -> Result:
     body = one(site.api, f"/apis/coordination.k8s.io/v1/namespaces/{site.namespace}/leases/{LEASE}")
     if body is None:
-        yield failure("leader", "there is no Lease: no informer has ever led here", "see whether its pods are ready")
-        return
+        return failure("leader", "there is no Lease: no informer has ever led here", "see whether its pods are ready")
     spec = msgspec.json.decode(body, type=_Lease).spec or _LeaseSpec()
     age = site.age(spec.renew_time.timestamp()) if isinstance(spec.renew_time, datetime) else None
     if not spec.holder_identity:
-        yield failure("leader", "nobody holds the Lease, so nothing is reported", "see whether its pods are ready")
-    elif age is None or age > STALE:
+        return failure("leader", "nobody holds the Lease, so nothing is reported", "see whether its pods are ready")
+    if age is None or age > STALE:
         old = "at an unknown time" if age is None else f"{age:.0f} s ago"
         advice = "no informer leads: see whether its pods are ready and may update the Lease"
-        yield failure("leader", f"{spec.holder_identity} renewed the Lease last {old}", advice)
-    else:
-        yield ok("leader", f"{spec.holder_identity}, renewed {max(age, 0):.0f} s ago")
+        return failure("leader", f"{spec.holder_identity} renewed the Lease last {old}", advice)
+    return ok("leader", f"{spec.holder_identity}, renewed {max(age, 0):.0f} s ago")
 
 
 class _Usage(Wire):

@@ -104,6 +104,8 @@ def explain(
     state, waits, since, due = words.run(runs)
     if records_read and runs is not None:
         state, waits, since, due = words.compared(runs, recorded, (state, waits, since, due))
+    elif state in (State.REPORTED, State.ENDED):
+        waits += ", by the times of its pods"
     counting = {pod.uid for pod in cluster.pods(uid) if pod.stage in (Stage.RUNNING, Stage.SUCCEEDED)}
     return Explanation(
         job=_named(job) if job else uid,

@@ -3,14 +3,10 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.main import get_command
 
-from cvji.cli import app
 from tests.e2e.kit import Program, Stage, stamp
 from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import ended, job, pod
@@ -168,20 +164,6 @@ def test_what_needs_no_cluster_works_without_the_extra(words: tuple[str, ...]) -
     done = without_the_extra(*words)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
-
-
-def every_command(command: Any = None, *words: str) -> Iterator[tuple[str, ...]]:
-    for name, below in getattr(command or get_command(app), "commands", {}).items():
-        yield (*words, name)
-        yield from every_command(below, *words, name)
-
-
-@pytest.mark.parametrize("command", list(every_command()), ids=" ".join)
-def test_every_command_says_what_it_is_for(workplace: Path, command: tuple[str, ...]) -> None:
-    program = Program(*command, "--help", env={}, folder=workplace)
-    assert program.process.wait(20) == 0
-    _usage, purpose, *_ = filter(None, program.out.read_text().splitlines())
-    assert purpose.startswith("  ")
 
 
 def test_dry_run_sends_nothing_and_prints_each_report_as_a_line(

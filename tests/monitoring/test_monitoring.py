@@ -13,9 +13,6 @@ import yaml
 
 from cvji.telemetry.metrics import DiscoveryMetrics, Metrics, Moment, Watch
 from tests.deploy.rendered import needs
-from tests.e2e.kit import Stage, free_port, scrape
-from tests.simulator.cloudvision import Fault
-from tests.simulator.objects import job, pod
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "chart" / "files" / "monitoring"
@@ -98,36 +95,6 @@ def test_each_alert_fires_in_its_fault_and_not_without(tmp_path: Path) -> None:
     tested = {item["alertname"] for test in tests["tests"] for item in test["alert_rule_test"] if "exp_alerts" in item}
     assert tested == {alert["alert"] for alert in alerts()}
     assert promtool(tmp_path, tests) == ""
-
-
-def test_a_refusing_cloudvision_raises_its_alert_by_what_a_real_informer_exposes(
-    simulated: Stage, tmp_path: Path
-) -> None:
-    port = free_port()
-    simulated.cloudvision.always = Fault(403, b'{"message":"no"}')
-    simulated.informer(HEALTH_ADDRESS=f"127.0.0.1:{port}", NODECONFIG_MODE="disabled")
-    before = scrape(port)
-    made = simulated.cluster.create(job("kubeflow.org", "PyTorchJob", "j"))
-    simulated.cluster.run_pod(pod("j-0", made, "02:00:00:00:0b:01"))
-    simulated.cloudvision.wait_for(lambda: simulated.cloudvision.requests)
-    series = 'cvji_reports_total{outcome="forbidden"}'
-    program = simulated.programs[0]
-    program.wait_for(lambda: scrape(port).get(series))
-    after = scrape(port)
-    found = [
-        {"series": name.replace("{", '{namespace="cloudvision",'), "values": f"{before.get(name, 0)}x5 {value}x10"}
-        for name, value in after.items()
-        if name.startswith("cvji_reports_total{")
-    ]
-    labels = {"severity": "warning", "namespace": "cloudvision", "outcome": "forbidden"}
-    test = {
-        "interval": "1m",
-        "input_series": found,
-        "alert_rule_test": [
-            {"eval_time": "8m", "alertname": "CvjiReportsRefused", "exp_alerts": [{"exp_labels": labels}]}
-        ],
-    }
-    assert promtool(tmp_path, {"evaluation_interval": "1m", "tests": [test]}) == ""
 
 
 def test_the_words_of_every_alert_are_templates_that_prometheus_takes(tmp_path: Path) -> None:

@@ -353,13 +353,15 @@ class KubernetesSimulator(SimulatedServer):
                 items = self._pages.pop(token)
                 version = int(base64.b64decode(token).decode().split(":")[0])
             else:
-                chosen = query.get("fieldSelector", "").removeprefix("metadata.name=")
-                if "=" in chosen:
-                    raise RefusalError(400, "BadRequest", f"field label not supported: {chosen.partition('=')[0]}")
+                label, _, chosen = query.get("fieldSelector", "").partition("=")
+                if label not in ("", "metadata.name", "involvedObject.uid"):
+                    raise RefusalError(400, "BadRequest", f"field label not supported: {label}")
+                field, _, name = label.partition(".")
                 items = [
                     stored.raw
                     for key, stored in self._objects.items()
-                    if key[:2] == (kind.group, kind.plural) and namespace in ("", key[2]) and chosen in ("", key[3])
+                    if key[:2] == (kind.group, kind.plural) and namespace in ("", key[2])
+                    if not label or stored.object.get(field, {}).get(name) == chosen
                 ]
                 version = self.version
             limit = int(query.get("limit", "0")) or len(items)

@@ -79,7 +79,10 @@ def checked(api: FakeApi, **settings: str) -> list[Result]:
 
 
 def wrong(results: list[Result]) -> list[tuple[str, Level]]:
-    return [(result.name, result.level) for result in results if result.level in (Level.WARNING, Level.FAILURE)]
+    """What is not well; each line of it says what to do."""
+    found = [result for result in results if result.level in (Level.WARNING, Level.FAILURE)]
+    assert all(result.advice for result in found), found
+    return [(result.name, result.level) for result in found]
 
 
 def test_a_sound_site_is_all_ok() -> None:
@@ -116,6 +119,19 @@ def late(api: FakeApi) -> None:
     api.answers[LEASE]["spec"]["renewTime"] = stamp(-205)
 
 
+def down(api: FakeApi) -> None:
+    """Nothing runs, as after `kubectl scale --replicas=0`: the leader has released its Lease."""
+    api.put(f"{NAMESPACE}/pods?informer")
+    api.put(METRICS)
+    api.answers[LEASE] = UNHELD
+
+
+def crashing(api: FakeApi) -> None:
+    """Its pods are there and none is ready; the Lease is from before."""
+    api.put(f"{NAMESPACE}/pods?informer", pod("a", ready=False), pod("b", ready=False))
+    api.answers[LEASE] = LEASE_AT
+
+
 LEASE_AT = {"spec": {"holderIdentity": "informer-a", "renewTime": stamp(10)}}
 UNHELD = {"spec": {"holderIdentity": "", "renewTime": stamp(95)}}
 REFUSED = {"status": "False", "reason": "Refused", "message": "HTTP 400: location is not known"}
@@ -126,10 +142,8 @@ FAULTS: dict[str, tuple[Callable[[FakeApi], None], str, Level, str]] = {
     "crd missing": (unserve_reports, f"CRD jobreports.{GROUP}", Level.FAILURE, "is not installed"),
     "crd old": (old_crd, f"CRD jobreports.{GROUP}", Level.FAILURE, "it has no spec.kept"),
     "verb": (deny("watch", "pods"), "permissions", Level.FAILURE, "may not watch pods"),
-    "no pod": (put(f"{NAMESPACE}/pods?informer"), "informer", Level.FAILURE, "there is no pod of it"),
-    "none ready": (
-        put(f"{NAMESPACE}/pods?informer", pod("a", ready=False)), "informer", Level.FAILURE, "none of 1 pods is ready",
-    ),
+    "informer down": (down, "informer", Level.FAILURE, "there is no pod of it"),
+    "none ready": (crashing, "informer", Level.FAILURE, "none of 2 pods is ready"),
     "one ready": (
         put(f"{NAMESPACE}/pods?informer", pod("a"), pod("b", ready=False)), "informer", Level.WARNING, "not b",
     ),
@@ -168,7 +182,6 @@ def test_a_fault_is_its_own_line_with_advice_and_nothing_else_is_red(fault: str)
     assert wrong(results) == [(name, level)]
     (line,) = (result for result in results if result.level is level)
     assert words in line.message
-    assert line.advice
     assert exit_code(results) == (2 if level is Level.FAILURE else 1)
 
 

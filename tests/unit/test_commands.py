@@ -1,4 +1,4 @@
-"""The commands for operators on the command line: help, and errors that name the option and the fix."""
+"""The commands for operators on the command line: errors that name the option and the fix."""
 
 from pathlib import Path
 
@@ -8,19 +8,6 @@ from typer.testing import CliRunner
 from cvji.cli import app
 from cvji.settings import SettingsError
 from tests.e2e.kit import write_kubeconfig
-
-COMMANDS = ("explain", "check", "holders", "reconcile")
-SCREEN = 40  # lines
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_fits_one_screen_has_an_example_and_shows_choices(command: str) -> None:
-    done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
-    assert done.exit_code == 0
-    assert len(done.output.splitlines()) <= SCREEN
-    assert f"Example: cvji {command}" in done.output or f"-- cvji {command}" in done.output
-    assert "How to print: text|json." in " ".join(done.output.split())
-    assert "…" not in done.output
 
 
 @pytest.mark.parametrize(
