@@ -224,6 +224,22 @@ def nodes(folder: Path) -> Iterator[Row]:
 
 
 @bench
+def sizes(folder: Path) -> Iterator[Row]:
+    """What the chart's sizes are for (`informer.size`): it takes no more than half of each memory limit."""
+    for size, pods, count, limit in (
+        ("small", 10_000, 500, 256),
+        ("medium", 50_000, 1_000, 512),
+        ("large", 150_000, 5_000, 1024),
+    ):
+        jobs, subject = pods // JOB_SIZE, f"{size}: {pods:,} pods, {count:,} nodes"
+        with bench_of(folder) as bench:
+            bench.kubernetes.fill(jobs, JOB_SIZE, NICS)
+            bench.kubernetes.fill_nodes(count, 8, 8)
+            with bench.informer() as program:
+                yield from cold_start(bench, program, subject, jobs, count, peak=limit * 2**20 / 1e6 / 2)
+
+
+@bench
 def claims(folder: Path) -> Iterator[Row]:
     """10,000 pods of 1,250 jobs whose NICs stand in 10,000 ResourceClaims."""
     jobs, subject = 1_250, "10,000 pods and claims"
