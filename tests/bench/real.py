@@ -30,6 +30,8 @@ class RealSide:
     """The cluster: what KubernetesSide does with a simulator."""
 
     def __init__(self, plane: ControlPlane) -> None:
+        if plane.external:
+            raise RuntimeError("CVJI_TEST_KUBECONFIG names a cluster of yours: it is not filled with pods")
         plane.install_crds([own_crd(), *report_crds(), *(crd(*kind) for kind in JOB_KINDS if kind[2] == TORCH[1])])
         for name in (NAMESPACE, "cloudvision"):
             plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
