@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import churn, clusters, informer, records, sending  # noqa: F401  they register themselves
+from tests.bench import churn, clusters, informer, initial, real, records, sending  # noqa: F401  they register themselves
 from tests.bench.figures import BENCHES, Row, table
 
 
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without")
     parser.add_argument("--json", metavar="FILE", help="write the rows there too; - for the output, without the table")
     for name, kind in (("rate", float), ("seconds", float), ("pods", int)):
-        parser.add_argument(f"--{name}", type=kind, help="of churn")
+        parser.add_argument(f"--{name}", type=kind, help="of churn; --pods of real_8000 and initial_list")
     given = parser.parse_args()
     if unknown := [name for name in given.names if name not in BENCHES]:
         parser.error(f"no bench {', '.join(unknown)}: there are {', '.join(BENCHES)}")

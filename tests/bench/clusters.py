@@ -22,6 +22,21 @@ IDLE = 40.0  # seconds
 NOT_REPORTS = {"watch", "leases"}
 
 
+def informer(kubeconfig: Path, cloudvision: CloudVisionSide, folder: Path) -> Program:
+    """An informer as it is deployed."""
+    env = {
+        "KUBECONFIG": str(kubeconfig),
+        "API_SERVER": cloudvision.address(),
+        "API_TOKEN": cloudvision.token(),
+        "API_CA_FILE": cloudvision.ca_file(),
+        "LOCATION": "lab",
+        "STATE_NAMESPACE": "cloudvision",
+        "LEADER_ELECT": "true",
+        "HEALTH_ADDRESS": "127.0.0.1:0",
+    }
+    return Program("informer", env=env, folder=folder)
+
+
 class Bench:
     """Two simulators and the informers between them."""
 
@@ -32,17 +47,7 @@ class Bench:
 
     def informer(self) -> Program:
         """An informer as it is deployed."""
-        env = {
-            "KUBECONFIG": str(self._kubeconfig),
-            "API_SERVER": self.cloudvision.address(),
-            "API_TOKEN": self.cloudvision.token(),
-            "API_CA_FILE": self.cloudvision.ca_file(),
-            "LOCATION": "lab",
-            "STATE_NAMESPACE": "cloudvision",
-            "LEADER_ELECT": "true",
-            "HEALTH_ADDRESS": "127.0.0.1:0",
-        }
-        return Program("informer", env=env, folder=self._folder)
+        return informer(self._kubeconfig, self.cloudvision, self._folder)
 
     def lap(self) -> str:
         """The simulators' shares of a core since the last lap, as a note."""
@@ -216,6 +221,22 @@ def nodes(folder: Path) -> Iterator[Row]:
         bench.kubernetes.fill_nodes(count, 8, 8)
         with bench.informer() as program:
             yield from cold_start(bench, program, subject, 0, count, peak=256)
+
+
+@bench
+def sizes(folder: Path) -> Iterator[Row]:
+    """What the chart's sizes are for (`informer.size`): it takes no more than half of each memory limit."""
+    for size, pods, count, limit in (
+        ("small", 10_000, 500, 256),
+        ("medium", 50_000, 1_000, 512),
+        ("large", 150_000, 5_000, 1024),
+    ):
+        jobs, subject = pods // JOB_SIZE, f"{size}: {pods:,} pods, {count:,} nodes"
+        with bench_of(folder) as bench:
+            bench.kubernetes.fill(jobs, JOB_SIZE, NICS)
+            bench.kubernetes.fill_nodes(count, 8, 8)
+            with bench.informer() as program:
+                yield from cold_start(bench, program, subject, jobs, count, peak=limit * 2**20 / 1e6 / 2)
 
 
 @bench

@@ -63,6 +63,10 @@ class Usage:
         """The most resident memory so far, in MB."""
         return self._status("VmHWM") * 1024 / 1e6
 
+    def forget_peak(self) -> None:
+        """Let `peak` begin again from here (proc(5), clear_refs)."""
+        (self._proc / "clear_refs").write_text("5")
+
     def threads(self) -> int:
         """Threads now."""
         return self._status("Threads")

@@ -140,12 +140,12 @@ class KubernetesSide(_Side):
 
     def end_jobs(self, first: int, count: int, rate: float) -> list[Expected]:
         """End so many jobs a second."""
-        pace = _Pace(rate)
+        pace = Pace(rate)
         return [self._end(owner) for owner in self._jobs[first : first + count] if pace.wait()]
 
     def replace_pods(self, count: int, rate: float) -> int:
         """Replace pods of the first job, so many a second; how many events that was."""
-        pace, owner = _Pace(rate), self._jobs[0]
+        pace, owner = Pace(rate), self._jobs[0]
         for number in range(count):
             pace.wait()
             for event in self._replacement(number, owner):
@@ -157,7 +157,7 @@ class KubernetesSide(_Side):
 
         Called again, it goes on from there.
         """
-        pace, until = _Pace(rate), time.monotonic() + seconds
+        pace, until = Pace(rate), time.monotonic() + seconds
         expected: list[Expected] = []
         events = 0
         while time.monotonic() < until:
@@ -225,7 +225,7 @@ class KubernetesSide(_Side):
         return Expected(owner["metadata"]["uid"], what, at) if what else None
 
 
-class _Pace:
+class Pace:
     """So many a second, catching up where one was late."""
 
     def __init__(self, rate: float) -> None:

@@ -146,6 +146,7 @@ ARRIVALS: list[tuple[str, object, Look, object]] = [
     ("informer.replicas", 3, at(*INFORMER, "spec", "replicas"), 3),
     ("informer.replicas", 1, there("PodDisruptionBudget/cv-job-informer"), False),
     ("informer.size", "large", container(INFORMER, "resources", "limits", "memory"), "1Gi"),
+    ("informer.size", "medium", container(INFORMER, "resources", "requests", "memory"), "192Mi"),
     ("informer.size", "small", container(INFORMER, "resources", "limits", "memory"), "256Mi"),
     ("informer.podDisruptionBudget", False, there("PodDisruptionBudget/cv-job-informer"), False),
     ("discovery.privileged", False, container(DISCOVERY, "securityContext", "privileged"), None),

@@ -119,9 +119,9 @@ subjects:
     namespace: {{ (index . 0).Release.Namespace }}
 {{- end }}
 
-{{- /* The informer's requests and limits by the size of the cluster; what they rest on is in the bench's figures. */}}
+{{- /* The informer's requests and limits by the size of the cluster; docs/operating.md#sizing says what they rest on. */}}
 {{- define "cvji.informerResources" -}}
-{{- $memory := dict "small" (list "100m" "96Mi" "256Mi") "medium" (list "100m" "128Mi" "512Mi") "large" (list "250m" "384Mi" "1Gi") -}}
+{{- $memory := dict "small" (list "100m" "96Mi" "256Mi") "medium" (list "100m" "192Mi" "512Mi") "large" (list "250m" "384Mi" "1Gi") -}}
 {{- $chosen := get $memory .size -}}
 {{- with .resources }}
 {{- toYaml . }}
