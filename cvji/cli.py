@@ -196,7 +196,7 @@ def main() -> None:
     # urllib3 says so at every request; we do once.
     warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="cvji", standalone_mode=False)
     except typer.TyperException as err:
         context = getattr(err, "ctx", None)  # of an error of usage
         _fail(err.format_message().rstrip(".") + (f"; see {context.command_path} --help" if context else ""))

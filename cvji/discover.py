@@ -167,7 +167,7 @@ class Discovery:
         self._random = rng
         self._observer = Observer(Path(settings.sysfs_root), netlink=uses_netlink(settings))
         self._store = NodeStateStore(Api(settings.context), settings.state_namespace, settings.node)
-        self._standing: State | None = None  # what the cluster holds, as far as is known
+        self._current: State | None = None  # what the cluster holds, as far as is known
         self._seeded = False
         self._failures = 0
         self.published = False
@@ -176,19 +176,19 @@ class Discovery:
     def round(self, *, read: bool) -> float:
         """Observe and publish. Returns the seconds until the next round is due.
 
-        `read` asks the cluster first for what stands there, which repairs an object that someone deleted or changed.
+        `read` asks the cluster first for what it holds, which repairs an object that someone deleted or changed.
         """
         from cvji.kube.client import ApiError
 
         try:
             if read or not self._seeded:
-                self._standing = self._store.read()
-                if not self._seeded and self._standing is not None:
+                self._current = self._store.read()
+                if not self._seeded and self._current is not None:
                     # What we remembered before a restart: a job may hold VFs since then.
-                    self._observer.memory = recall(remembered(self._standing))
+                    self._observer.memory = recall(remembered(self._current))
                 self._seeded = True
             began = time.process_time()
-            seen = self._observer.observe(self._standing or State())
+            seen = self._observer.observe(self._current or State())
             state = seen.state
             self._metrics.scan_seconds.observe(time.process_time() - began)
             vfs = sum(len(nic.vfs) for nic in state.interfaces)
@@ -203,9 +203,9 @@ class Discovery:
             self._metrics.writes.labels("failed").inc()
             log.warning("%s %s waits: %s", KIND, self._settings.node, err)
             self._failures += 1
-            jitter = self._random()  # 5,000 nodes meet an API server that comes back, and its wish is the least to wait
+            jitter = self._random()  # so that 5,000 nodes do not all retry at once; Retry-After is the least to wait
             return max(backoff(RETRY_FIRST, RETRY_MAX, self._failures, jitter), err.retry_after * (1 + jitter / 2))
-        self._standing = state
+        self._current = state
         self._failures = 0
         self.published = True
         if not seen.settled:

@@ -50,7 +50,7 @@ class Stop(msgspec.Struct, frozen=True):
     code: int
 
 
-Happening = (
+Message = (
     list[ClusterEvent] | Discovered | Unserved | StandBy | Elected | Recovered | Checked | StoreEvent | Attempted | Stop
 )
 

@@ -23,7 +23,7 @@ from cvji.informer.inbox import (
     Checked,
     Deliverer,
     Elected,
-    Happening,
+    Message,
     Recovered,
     StandBy,
     Stop,
@@ -69,7 +69,7 @@ class Loop:
         watches: Watches,
         deliver: Deliverer,
         records: Store | None,
-        inbox: "queue.Queue[Happening]",
+        inbox: "queue.Queue[Message]",
         metrics: Metrics,
         *,
         keep: Callable[[ClusterEvent], bool] = lambda _: True,
@@ -110,6 +110,7 @@ class Loop:
                 log.exception("internal error; going on")
                 self._metrics.errors.inc()
                 threading.Event().wait(ERROR_PAUSE)
+        self._watches.stop()
         self._deliver.close()
         if self._records is not None:
             if self._code == 0:
@@ -123,13 +124,13 @@ class Loop:
         """Take in what has come, or wait for it until a job's time comes; then judge."""
         taken = 0
         try:
-            happened = self._inbox.get(timeout=self._wait())
+            message = self._inbox.get(timeout=self._wait())
             while True:
-                taken += len(happened) if isinstance(happened, list) else 1
-                self._take(happened)
+                taken += len(message) if isinstance(message, list) else 1
+                self._take(message)
                 if taken >= BURST or self._code is not None:
                     break
-                happened = self._inbox.get_nowait()
+                message = self._inbox.get_nowait()
         except queue.Empty:
             pass
         self.turned = time.monotonic()
@@ -167,20 +168,20 @@ class Loop:
 
     # --- what happens -------------------------------------------------------------------------------
 
-    def _take(self, happened: Happening) -> None:
+    def _take(self, message: Message) -> None:
         book, now = self._reporter.book, self._clock()
-        match happened:
+        match message:
             case list() | Discovered() | Unserved() if self.phase is Phase.DRAINING:
                 pass  # intake is over
             case list():
-                self._take_events(happened, now)
+                self._take_events(message, now)
             case Discovered(resources):
                 if self._events:
                     self._events.served(resources)
                 self._awaited = (self._awaited or set()) | set(resources)
                 self._note_synced()
             case Unserved():
-                self._reporter.apply(happened, now)
+                self._reporter.apply(message, now)
             case StandBy():
                 self.phase = Phase.STANDBY
                 self._watch()
@@ -300,7 +301,7 @@ class Loop:
             return ""
         if not self._watching:
             return "waiting for the records, and then for the first lists"
-        awaited = sorted(str(resource) for resource in self._awaited or ())
+        awaited = sorted(map(str, list(self._awaited or ())))  # a copy: the loop's thread may change it meanwhile
         return "waiting for the first lists of " + (", ".join(awaited) or "the Kubernetes API")
 
     def look(self) -> Moment:

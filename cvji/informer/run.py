@@ -25,7 +25,7 @@ from cvji.informer.inbox import (
     Checked,
     Deliverer,
     Elected,
-    Happening,
+    Message,
     Recovered,
     StandBy,
     Stop,
@@ -97,7 +97,7 @@ class Informer:
         client: Client | None = None,
         elector: Elector | None = None,
         clock: Callable[[], float] = time.time,
-        inbox: "queue.Queue[Happening] | None" = None,
+        inbox: "queue.Queue[Message] | None" = None,
     ) -> None:
         """Without a `client`, reports are printed. Without an `elector`, this process leads.
 
@@ -106,7 +106,7 @@ class Informer:
         self._settings, self._metrics, self._elector = settings, metrics, elector
         for verdict in Verdict:  # a counter that begins at 1 shows Prometheus no increase
             metrics.reports.labels(verdict.value)
-        self.inbox = inbox or queue.Queue[Happening](QUEUE_BATCHES)
+        self.inbox = inbox or queue.Queue[Message](QUEUE_BATCHES)
         permit = partial(_permit, elector) if elector else lambda: READ_TIMEOUT
         self._store: Store | None = None
         if settings.state_namespace and client is not None:

@@ -56,8 +56,8 @@ class Api:
         """Raises SettingsError if there are no usable credentials."""
         self._lock = threading.Lock()
         self._loaded = 0.0
-        self._read_configuration = credentials.Patient(lambda: credentials.load(context))
-        self._token = credentials.Patient(
+        self._read_configuration = credentials.TimedCall(lambda: credentials.load(context))
+        self._token = credentials.TimedCall(
             lambda: self._configuration.get_api_key_with_prefix("BearerToken"), keep=TOKEN_KEPT
         )
         self._load()

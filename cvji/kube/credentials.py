@@ -112,8 +112,8 @@ def one_line(err: Exception) -> str:
     return " ".join(str(err).split())[:300]
 
 
-class Patient(Generic[T]):
-    """A call that may never return, waited for only TIMEOUT seconds. Who comes meanwhile waits for the same call.
+class TimedCall(Generic[T]):
+    """A call that may never return: its result is waited for up to TIMEOUT seconds, by several callers at once.
 
     Each call takes a thread, so what it gave is used for `keep` seconds; an error is not kept.
     """
@@ -145,5 +145,5 @@ class Patient(Generic[T]):
     def _run(self, pending: "Future[T]") -> None:
         try:
             pending.set_result(self._work())
-        except Exception as err:  # noqa: BLE001  handed on to who waits
+        except Exception as err:  # noqa: BLE001  handed to those that wait
             pending.set_exception(err)

@@ -94,7 +94,7 @@ class Elector:
                 break
             if not attempt:
                 waiting()
-            self._stop.wait(self._patience())
+            self._stop.wait(self._retry_wait())
         if self._stop.is_set():
             return
         log.info("elected leader as %s", self._identity)
@@ -123,7 +123,7 @@ class Elector:
             except ApiError as err:
                 log.warning("the lease was not released: %s", err)
 
-    def _patience(self) -> float:
+    def _retry_wait(self) -> float:
         """Seconds until the next look at another's lease: soon, and at the moment at which it expires if unrenewed."""
         wait = RETRY_PERIOD * (1 + self._jitter()) / 2
         if self._seen is None or not self._seen.holder_identity:

@@ -46,28 +46,28 @@ class NodeStateStore:
         """Sends no request yet."""
         self._api, self._namespace, self._node = api, namespace, node
         self._base = f"/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{node}"
-        self._standing: _NodeInterfaceState | None = None
+        self._current: _NodeInterfaceState | None = None
         self._owner = ""  # the Node's uid
 
     def read(self) -> State | None:
-        """What stands in the cluster; None if nothing does. Raises ApiError.
+        """The state in the cluster; None if there is none. Raises ApiError.
 
         An object that cannot be understood counts as an empty one, which the next write replaces.
         """
         raw = one(self._api, self._base, timeout=TIMEOUT)
         if raw is None:
             # Gone, perhaps with its Node, whose namesake then has another uid.
-            self._standing, self._owner = None, ""
+            self._current, self._owner = None, ""
             return None
         try:
-            self._standing = _STATE.decode(raw)
+            self._current = _STATE.decode(raw)
         except (msgspec.MsgspecError, UnicodeError):
-            self._standing = None
+            self._current = None
             return State()
-        return self._standing.status or State()
+        return self._current.status or State()
 
     def write(self, state: State) -> bool:
-        """Make it stand in the cluster; whether anything had to be written. Raises ApiError."""
+        """Write the state where the cluster holds another; whether anything had to be written. Raises ApiError."""
         if not self._owner:
             self._owner = self._node_uid()
         written = False
@@ -75,15 +75,15 @@ class NodeStateStore:
             owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._owner}
             self._apply(self._base, {"labels": LABELS, "ownerReferences": [owner]})
             written = True
-        if self._standing is None or self._standing.status != state:
+        if self._current is None or self._current.status != state:
             self._apply(f"{self._base}/status", {}, status=state)
             written = True
         return written
 
     def _owned(self) -> bool:
-        if self._standing is None:
+        if self._current is None:
             return False
-        metadata = self._standing.metadata
+        metadata = self._current.metadata
         labels = metadata.labels or {}
         owned = any(owner.uid == self._owner for owner in metadata.owner_references or ())
         return owned and all(labels.get(name) == value for name, value in LABELS.items())
@@ -102,9 +102,9 @@ class NodeStateStore:
         try:
             answer = self._api.send("PATCH", path, raw, query=query, content_type=APPLY, timeout=TIMEOUT)
         except ApiError as err:
-            self._standing = None  # whatever took effect of it, the next read shows
+            self._current = None  # whatever took effect of it, the next read shows
             if err.code == 404:
                 message = f"{err}: is the {PLURAL} CRD installed, and does namespace {self._namespace} exist?"
                 raise ApiError(404, message.removeprefix("HTTP 404: ")) from None
             raise
-        self._standing = decode(_STATE, answer)
+        self._current = decode(_STATE, answer)

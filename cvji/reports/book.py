@@ -16,7 +16,7 @@ from cvji.reports.records import Delivery, ListedRecord, Reason, Record
 # A report that was not delivered after this long waits for CloudVision to come back: its record says so, and where
 # nothing else needs it in memory, the record alone keeps it.
 WAITING = 10.0
-# Records of what is over are kept for operators to look back: this many seconds, and at most this many records.
+# Records of runs that have ended are kept for operators: for this many seconds, and at most this many records.
 HISTORY_AGE = 24 * 3600.0
 HISTORY_SIZE = 1000
 
@@ -88,22 +88,22 @@ class Book:
     def __init__(self, location: str, *, durable: bool, resync: float = 0.0, history: float = HISTORY_AGE) -> None:
         """`durable`: there are records in the cluster. `resync`: seconds, 0 for never.
 
-        `history`: for how many seconds the records of what is over are kept; 0: deleted at once.
+        `history`: for how many seconds the records of runs that have ended are kept; 0: deleted at once.
         """
         self._location = location
         self._durable = durable
         self._entries: dict[Key, _Entry] = {}
         self._actions: list[Action] = []
         self._waiting: deque[tuple[float, Key, int]] = deque()  # since when; in order
-        self._history: deque[tuple[float, Key]] = deque()  # keys of records of what is over and delivered, oldest first
+        self._history: deque[tuple[float, Key]] = deque()  # keys of delivered records of ended runs, oldest first
         self._unsettled: set[Key] = set()  # of which CloudVision does not hold yet what it is to hold
         self._nodes = 0
         self._trouble = Delivery(Reason.PENDING, 0)  # the last failure of CloudVision as a whole
         self._history_age = history
         self._resync = resync
-        self._round: deque[Key] = deque()  # what is still to be repeated
+        self._round: deque[Key] = deque()  # what this resync is still to send
         self._round_step = 0.0
-        self._repeat_at = 0.0
+        self._resync_at = 0.0
 
     def take(self) -> list[Action]:
         """What is to be done now, in order."""
@@ -206,7 +206,7 @@ class Book:
             self._actions.append(Acknowledge(key, revision, delivery))
 
     def _retire(self, entry: _Entry, now: float) -> None:
-        """What is over and delivered is no longer needed, other than to look back."""
+        """Drop the entry if no report follows and the last is delivered; its record is kept as history."""
         report, key = entry.newest.report, entry.key
         removed = isinstance(report, NodeReport) and not report.nics
         if not entry.settled or not (entry.over or removed):
@@ -267,7 +267,7 @@ class Book:
         """When `advance` is due even if nothing happens; None if it is not."""
         due = [self._waiting[0][0] + WAITING] if self._waiting else []
         due += [self._history[0][0] + self._history_age] if self._history else []
-        due += [self._repeat_at] if self._resync else []
+        due += [self._resync_at] if self._resync else []
         return min(due, default=None)
 
     def advance(self, now: float) -> None:
@@ -278,7 +278,7 @@ class Book:
         while self._history and (self._history[0][0] <= kept_since or len(self._history) > HISTORY_SIZE):
             self._forget(self._history.popleft()[1])
         if self._resync:
-            self._repeat(now)
+            self._send_again(now)
 
     def _note_waiting(self, key: Key, revision: int, now: float) -> None:
         entry = self._entries.get(key)
@@ -289,24 +289,24 @@ class Book:
         if entry.over and self._durable:
             entry.newest = Newest(revision, None)
 
-    def _repeat(self, now: float) -> None:
+    def _send_again(self, now: float) -> None:
         """Resync: report all that CloudVision holds again, once per round, evenly spread, and check the records."""
-        if not self._repeat_at or not now - self._resync <= self._repeat_at <= now + self._resync:
-            self._repeat_at = now + self._resync  # the first time, or the clock was set
+        if not self._resync_at or not now - self._resync <= self._resync_at <= now + self._resync:
+            self._resync_at = now + self._resync  # the first time, or the clock was set
             self._round.clear()
-        while self._repeat_at <= now:
+        while self._resync_at <= now:
             if not self._round:
                 self._begin_round()
                 continue
             entry = self._entries.get(self._round.popleft())
             if entry is not None and entry.settled and not entry.over:
                 self._send(entry)
-            self._repeat_at += self._round_step
+            self._resync_at += self._round_step
 
     def _begin_round(self) -> None:
         self._round = deque(key for key, entry in self._entries.items() if entry.settled and not _ended(entry))
         self._round_step = self._resync / max(len(self._round), 1)
-        self._repeat_at += self._round_step
+        self._resync_at += self._round_step
         if self._durable:
             self._actions.append(Check())
 

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ import pytest
 from cvji.cloudvision.client import Client, Token
 from cvji.cloudvision.outbox import Dispatcher
 from cvji.commands import InformerSettings
-from cvji.informer.inbox import Happening, Stop
+from cvji.informer.inbox import Message, Stop
 from cvji.informer.run import Informer
 from cvji.kube.client import Api
 from cvji.settings import CloudVision
@@ -56,7 +55,7 @@ class Clock:
         return self.now
 
 
-class _Happenings(queue.Queue[Happening]):
+class _Inbox(queue.Queue[Message]):
     """The loop's queue, which knows whether the loop has dealt with everything that was put into it."""
 
     def __init__(self) -> None:
@@ -64,12 +63,12 @@ class _Happenings(queue.Queue[Happening]):
         self.puts = self.taken = self.done = 0
         self._counting = threading.Lock()
 
-    def put(self, item: Happening, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, item: Message, block: bool = True, timeout: float | None = None) -> None:
         with self._counting:
             self.puts += 1
         super().put(item, block, timeout)
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Happening:
+    def get(self, block: bool = True, timeout: float | None = None) -> Message:
         if block:  # the loop waits: it has dealt with all that it took
             self.done = self.taken
         item = super().get(block, timeout)
@@ -144,13 +143,11 @@ class InProcess:
         cloudvision = self.stage.cloudvision
         target = CloudVision(cloudvision.address, str(cloudvision.ca_file))
         settings = InformerSettings(location="lab", **self._settings)
-        self._happenings = _Happenings()
+        self._inbox = _Inbox()
         with self._environment():
             self._api = _Api()
             client = Client(target, Token(cloudvision.token, ""))
-        self._informer = Informer(
-            settings, self._api, Metrics(), client=client, clock=self.clock, inbox=self._happenings
-        )
+        self._informer = Informer(settings, self._api, Metrics(), client=client, clock=self.clock, inbox=self._inbox)
         assert isinstance(self._informer.deliver, Dispatcher)
         self._outbox, self._loop = self._informer.deliver._outbox, self._informer.loop
         self._thread = threading.Thread(target=self._informer.run, name="informer", daemon=True)
@@ -158,14 +155,21 @@ class InProcess:
         wait_until(lambda: not self._loop.ready(), self._loop.ready)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.cluster.wrote = lambda *_: None
-        self._happenings.put(Stop(0))
+        self._inbox.put(Stop(0))
         self._thread.join(PATIENCE)
         self._api.close()
         assert not self._thread.is_alive()
+        self._join_helpers()
+
+    def _join_helpers(self) -> None:
+        """Wait for what the informer's threads still do: they would log, and draw random numbers, in later tests."""
+        watches = {"api-discovery", *self._loop._watches.states}
+        until = time.monotonic() + PATIENCE / 4
+        for thread in threading.enumerate():
+            if thread.name in watches or thread.name.startswith(("send-", "record-")):
+                thread.join(max(until - time.monotonic(), 0.0))  # one that waits for a server that is away ends later
 
     @contextlib.contextmanager
     def _environment(self) -> Iterator[None]:
@@ -196,7 +200,7 @@ class InProcess:
         until = self.clock.now + seconds
         while self.clock.now < until:
             self.clock.now = min(self.clock.now + 1.0, until)
-            self._happenings.put([])
+            self._inbox.put([])
             self._wait_until_quiet()
 
     def elapse(self, seconds: float) -> None:
@@ -221,7 +225,7 @@ class InProcess:
     def settle(self) -> None:
         """Wait until the informer has seen every write of the test, judged it and delivered what follows."""
         wait_until(lambda: not self._unseen(), lambda: f"unseen: {self._unseen()}")
-        self._happenings.put([])
+        self._inbox.put([])
         self._wait_until_quiet()
 
     def _unseen(self) -> list[str]:
@@ -230,8 +234,8 @@ class InProcess:
 
     def _wait_until_quiet(self) -> None:
         def quiet() -> bool:
-            put = self._happenings.put_so_far()
-            idle = self._happenings.idle_since
+            put = self._inbox.put_so_far()
+            idle = self._inbox.idle_since
             return idle(put) and not len(self._outbox) and idle(put)
 
         wait_until(quiet, lambda: f"the loop is busy, or {len(self._outbox)} reports are on their way")

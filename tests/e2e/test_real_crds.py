@@ -10,7 +10,7 @@ import pytest
 from cvji.jobs.report import Holds, JobState, of_macs
 from cvji.nodes.inventory import Nic, NodeReport
 from cvji.reports.records import Record, write_spec
-from tests.cluster.controlplane import ControlPlane
+from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.cluster.crds import report_crds
 from tests.unit.test_records import MACS, UID, job_report
 
@@ -25,7 +25,6 @@ FULL = job_report(
     finished=1_700_000_050,
     switched=True,
 )
-
 NODE = NodeReport("gpu-1", (Nic("eth1", MACS[0], ("10.0.0.1", "fe80::1")), Nic("eth2", MACS[1], ())))
 
 
@@ -53,7 +52,11 @@ def test_the_crds_are_accepted_without_a_warning_and_are_structural(prepared_pla
 
 
 def test_every_field_is_explained(prepared_plane: ControlPlane) -> None:
-    schemas = prepared_plane.call("GET", "/openapi/v3/apis/cloudvision.arista.io/v1")["components"]["schemas"]
+    path = "/openapi/v3/apis/cloudvision.arista.io/v1"  # it is there a moment after the CRDs
+    answer = wait_for(
+        "the schemas", lambda: found if (found := prepared_plane.request("GET", path)).status == 200 else None
+    )
+    schemas = answer.json["components"]["schemas"]
 
     def silent(schema: dict[str, Any], path: str) -> Iterator[str]:
         for name, field in schema.get("properties", {}).items():

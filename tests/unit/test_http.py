@@ -2,7 +2,7 @@
 
 import pytest
 
-from cvji.http import Proxy, bypassed, proxy, proxy_for, retry_after
+from cvji.http import Proxy, bypassed, failure, proxy, proxy_for, retry_after
 from cvji.settings import SettingsError
 
 
@@ -79,3 +79,15 @@ def test_what_is_no_proxy_is_refused_without_its_credentials(text: str) -> None:
 )
 def test_retry_after_is_seconds_or_a_date_and_bounded(header: str | None, seconds: float) -> None:
     assert retry_after(header, 100.0, 300.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "words"),
+    [
+        (400, "location is unknown", "HTTP 400: location is unknown"),
+        (400, "", "HTTP 400, without a message"),
+        (0, "connection refused", "connection refused"),
+    ],
+)
+def test_a_failure_is_in_words_whatever_the_server_left_out(status: int, message: str, words: str) -> None:
+    assert failure(status, message) == words

@@ -82,7 +82,7 @@ def test_wall_clocks_hours_apart_neither_depose_a_leader_nor_keep_a_dead_one() -
         assert not behind.attempt()
     died = store.now
     while not behind.attempt():
-        store.now += behind.elector._patience()
+        store.now += behind.elector._retry_wait()
     assert LEASE_DURATION <= store.now - died < LEASE_DURATION + 2.1
 
 
@@ -91,9 +91,9 @@ def test_a_standby_looks_again_when_the_lease_expires_and_soon_before_that() -> 
     leader, standby = Side(store, "a"), Side(store, "b")
     assert leader.attempt()
     assert not standby.attempt()
-    assert standby.elector._patience() <= 2.0
+    assert standby.elector._retry_wait() <= 2.0
     store.now += LEASE_DURATION - 0.3
-    assert standby.elector._patience() == pytest.approx(0.31)
+    assert standby.elector._retry_wait() == pytest.approx(0.31)
 
 
 def test_a_leader_that_cannot_renew_ends_before_another_can_begin() -> None:

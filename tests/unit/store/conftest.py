@@ -25,19 +25,23 @@ def api(simulator: KubernetesSimulator, tmp_path: Path, monkeypatch: pytest.Monk
     return Api()
 
 
+@pytest.fixture(autouse=True)
+def _no_leader_goes_on() -> Iterator[None]:
+    yield
+    while Leader.made:
+        Leader.made.pop().store.close()
+
+
 @pytest.fixture
-def lead(api: Api) -> Iterator[Callable[[int], Leader]]:
+def lead(api: Api) -> Callable[[int], Leader]:
     """Makes leaders of a term."""
-    made = []
 
     def make(term: int) -> Leader:
-        made.append(Leader(api))
-        made[-1].take_over(term)
-        return made[-1]
+        leader = Leader(api)
+        leader.take_over(term)
+        return leader
 
-    yield make
-    for leader in made:
-        leader.store.close()
+    return make
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from cvji.jobs.report import Key, RunReport
 from cvji.kube.client import Api
@@ -23,7 +23,10 @@ JOB: Key = ("job", UID)
 class Leader:
     """A store and the events that it has emitted; time can be made to pass."""
 
+    made: ClassVar[list["Leader"]] = []  # so that a fixture can stop their threads
+
     def __init__(self, api: Api, *, place: str = PLACE, connections: int = 4) -> None:
+        self.made.append(self)
         self.events: list[Event] = []
         self.news = threading.Condition()
         self.later = 0.0
