@@ -2,7 +2,7 @@
 export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
 run := "uv run --frozen -q"
 # The standard library is all that it needs.
-deployment := "PYTHONPATH=" + quote(justfile_directory() / "manifests") + " python3 -B -m deploy"
+deployment := "PYTHONPATH=" + quote(justfile_directory() / "manifests") + " python3 -Bu -m deploy"
 
 # what there is to do, and the variables of deploy
 help:
@@ -22,6 +22,10 @@ test *ARGS: lint
 # the tests against a real kube-apiserver: built with Go, or yours in CVJI_TEST_KUBECONFIG
 test-cluster *ARGS:
     {{run}} pytest -m cluster {{ARGS}}
+
+# the program and the tests of sysfs on arm64, by qemu's emulation; needs Debian's qemu-user-static
+test-arm64 *ARGS:
+    tests/arm64.sh {{ARGS}}
 
 # long histories: CVJI_HISTORIES=N of them (1,000 without), N/50 of the real program, and simulated days
 test-torture *ARGS:

@@ -42,7 +42,10 @@ image)
             set -- "$@" --output type=oci,dest=dist/image.oci.tar
         fi
         ;;
-    *-list) set -- --manifest "$tag" --platform "$PLATFORMS" ;;
+    *-list)
+        "$engine" rmi "$tag" >/dev/null 2>&1 || true # else it would be added to what has this name
+        set -- --manifest "$tag" --platform "$PLATFORMS"
+        ;;
     *) set -- --tag "$tag" ;;
     esac
     ;;

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real sysfs trees 
 
 def found(name: str, folder: Path) -> Scan:
     with tarfile.open(DATA / f"{name}.tar.gz") as archive:
-        archive.extractall(folder, filter="tar")
+        archive.extraction_filter = getattr(tarfile, "tar_filter", None)  # Debian 12's Python 3.11.2 has none
+        archive.extractall(folder)
     (root,) = folder.glob("**/sys")
     return scan(root)
 

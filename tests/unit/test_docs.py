@@ -112,13 +112,13 @@ def command_lines(page: str) -> list[str]:
 
 
 def recipes() -> set[str]:
-    return set(re.findall(r"^([a-z][a-z-]*)(?: [^:\n]*)?:", (ROOT / "justfile").read_text("utf-8"), re.MULTILINE))
+    return set(re.findall(r"^([a-z][a-z0-9-]*)(?: [^:\n]*)?:", (ROOT / "justfile").read_text("utf-8"), re.MULTILINE))
 
 
 @every_page
 def test_every_just_command_is_a_recipe(page: str) -> None:
     for line in command_lines(page):
-        for name in re.findall(r"(?:^|[ /])just ([a-z-]+)", line):
+        for name in re.findall(r"(?:^|[ /])just ([a-z0-9-]+)", line):
             assert name in recipes(), line
 
 
