@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.kit import Stage, stamp
-from tests.simulator.kubernetes import JOB_KINDS
+from tests.simulator.kinds import JOB_KINDS
 from tests.simulator.objects import Object, ended, job, pod, pod_status, running
 
 ALL_KINDS = [("batch", "Job"), *((group, kind) for group, _, kind, _ in JOB_KINDS)]

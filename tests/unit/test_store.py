@@ -17,7 +17,8 @@ from cvji.reports.store import PAGE, Store
 from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
 from cvji.reports.writequeue import CLOSED_WAIT
 from tests.e2e.kit import write_kubeconfig
-from tests.simulator.kubernetes import REPORT_KINDS, KubernetesSimulator
+from tests.simulator.kinds import REPORT_KINDS
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.server import Fault
 from tests.unit.test_records import MACS, UID, job_report
 
