@@ -287,15 +287,6 @@ def test_what_never_started_is_never_sent_and_what_ended_is_not_sent_again(stage
     assert {entry["name"] for entry in stage.cloudvision.jobs.values()} == {"done", "last"}
 
 
-def test_a_crd_installed_after_the_start(kubernetes: Any, simulated: Stage) -> None:
-    kubernetes.unserve("kubeflow.org", "pytorchjobs")
-    simulated.informer()
-    kubernetes.serve("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
-    made = simulated.cluster.create(job("kubeflow.org", "PyTorchJob", "late"))
-    simulated.cluster.run_pod(pod("late-0", made, mac(1)))
-    simulated.wait_for_states("late", "RUNNING")
-
-
 @pytest.mark.parametrize("verbs", [("list",), ("watch",)])
 def test_a_forbidden_kind_is_said_once_and_stops_nothing(kubernetes: Any, simulated: Stage, verbs: tuple[str]) -> None:
     kubernetes.forbid("ray.io", "rayjobs", *verbs)
