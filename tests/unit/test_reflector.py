@@ -90,7 +90,7 @@ def in_short(happened: ClusterEvent) -> str:
 
 
 def play(
-    *steps: bytes | list[bytes | Exception] | Exception, known: dict[str, Known[Thing]] | None = None
+    *steps: bytes | list[bytes | Exception] | Exception, known: dict[str, Known[Thing]] | None = None, **more: Any
 ) -> tuple[list[str], Script, Reflector[Thing]]:
     """Run a reflector over the script; what it emitted, in short."""
     script = Script(*steps)
@@ -104,6 +104,7 @@ def play(
         stop=script.stop,
         clock=lambda: 0.0,
         jitter=lambda: 0.0,
+        **more,
     )
 
     def waited(seconds: float) -> None:
@@ -344,19 +345,7 @@ def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
 
 
 def test_metadata_alone_is_asked_for_and_never_whole_objects() -> None:
-    script = Script(page(7), [])
-    reflector = Reflector(
-        cast("Api", script),
-        JOBS,
-        msgspec.json.Decoder(Thing).decode,
-        lambda _: None,
-        stop=script.stop,
-        metadata_only=True,
-        page_size=50,
-        clock=lambda: 0.0,
-    )
-    reflector._wait = lambda _: None  # type: ignore[method-assign,assignment]
-    reflector.run()
+    _, script, _ = play(page(7), [], metadata_only=True, page_size=50)
     assert script.asked[0] == {"limit": 50}
     assert script.accepted == [
         "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
