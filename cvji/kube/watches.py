@@ -16,7 +16,7 @@ from cvji.kube.client import Api, ApiError
 from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserved, WatchLost
 from cvji.kube.reflector import FORBIDDEN_WAIT, Known, Reflector, Watching
 from cvji.kube.served import Served, served
-from cvji.kube.trigger import CRD_PAGE_SIZE, CRDS, Trigger, read_crd
+from cvji.kube.trigger import CRD_PAGE_SIZE, CRDS, PAUSE_MAX, Trigger, read_crd
 
 log = logging.getLogger(__name__)
 # Where CRDs cannot be watched, one installed later is noticed within this many seconds, by a GET a group each time.
@@ -100,7 +100,7 @@ class Watches:
                     log.exception("internal error of API discovery; trying again")
                     self._on_crash("discovery")
                 failures += 1
-                self._stop.wait(backoff(RETRY_FIRST, self._rediscover, failures, random.random()))  # noqa: S311
+                self._stop.wait(backoff(RETRY_FIRST, min(self._rediscover, PAUSE_MAX), failures, random.random()))  # noqa: S311
                 continue
             failures = 0
             if wrong:
