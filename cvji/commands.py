@@ -124,9 +124,9 @@ class InformerSettings(Workload, Reporting):
         float,
         Setting("Report a start after this long, whatever its pods still do; or never.", CONFIGMAP, duration_or_never),
     ] = 60.0
-    kind_retry: Annotated[float, Setting("How often to look for job kinds not served before.", CONFIGMAP, duration)] = (
-        30.0
-    )
+    kind_retry: Annotated[
+        float, Setting("How often to look for new job kinds where CRDs cannot be watched.", CONFIGMAP, duration)
+    ] = 30.0
     state_namespace: Annotated[str, Setting("Where the records and the Lease are kept; empty: none.", POD, name)] = ""
     leader_elect: Annotated[bool, Setting("Report only while holding the Lease.", POD)] = False
     resync_interval: Annotated[float, Setting("Report everything again this often; 0: never.", CONFIGMAP, duration)] = (

@@ -5,6 +5,7 @@ and NO_PROXY as Go programs read them: Python's own reading knows no CIDR in NO_
 service and pod networks.
 """
 
+import http.client
 import ipaddress
 import re
 import threading
@@ -94,6 +95,10 @@ _CONNECTION = re.compile(r"\w*Connection\(host='[^']*', port=\d+\): ")
 
 def transport_error(err: Exception) -> str:
     """What went wrong below HTTP, in words."""
+    if isinstance(err, urllib3.exceptions.ProtocolError) and len(err.args) > 1:  # a text, and the error behind it
+        if isinstance(err.args[1], http.client.IncompleteRead):
+            return "the connection ended in the middle of the answer"
+        err = err.args[1]
     text = _CONNECTION.sub("", str(getattr(err, "reason", None) or err))
     return text[:ERROR_LIMIT] or type(err).__name__
 

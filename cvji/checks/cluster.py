@@ -9,6 +9,7 @@ from cvji.checks.result import Result, failure, few, ok, skipped, warning
 from cvji.checks.site import CLAIM, REPORTS, Site
 from cvji.kube.client import ApiError
 from cvji.kube.objects import Wire
+from cvji.kube.trigger import CRDS
 from cvji.reports.objects import Job, JobSpec, NodeNic, NodeSpec
 from cvji.reports.records import GROUP
 from cvji.sysfs.state import State
@@ -165,6 +166,8 @@ def needed(site: Site) -> list[Permission]:
     found = [Permission(verb, "pods", namespace=place) for verb in ("list", "watch")]
     for resource in watched:
         found += [Permission(verb, resource.plural, resource.group, namespace=place) for verb in ("list", "watch")]
+    if not place:  # with one namespace, new kinds are looked for without it
+        found += [Permission(verb, CRDS.plural, CRDS.group) for verb in ("list", "watch")]
     here = site.namespace
     if site.node_state in site.served.found and site.node_state is not None:
         resource = site.served.found[site.node_state]

@@ -35,6 +35,7 @@ READ_SIZE = 256 * 1024
 # A token is fetched in a thread of its own, which costs as much as a fifth of a request. A rotated one is noticed so
 # late at the most; kubelets rotate one long before it expires.
 TOKEN_KEPT = 1.0
+JSON = "application/json"
 CONNECTIONS = 64  # one per watch at the most; idle ones are not opened
 
 _STATUS = msgspec.json.Decoder(Status)
@@ -94,12 +95,12 @@ class Api:
         path: str,
         query: Mapping[str, str | int] | None = None,
         body: bytes | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
         read_timeout: float = READ_TIMEOUT,
         headers: Mapping[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """One exchange, its body not read yet. Raises ApiError."""
-        fields = {"Accept": "application/json", "User-Agent": "cvji", **(headers or {})}
+        fields = {"Accept": JSON, "User-Agent": "cvji", **(headers or {})}
         if body is not None:
             fields["Content-Type"] = content_type
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
@@ -139,9 +140,16 @@ class Api:
             raise ApiError(0, "Kubernetes credentials: the token holds characters that no token has")
         return value
 
-    def get(self, path: str, query: Mapping[str, str | int] | None = None, *, timeout: float = READ_TIMEOUT) -> bytes:
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, str | int] | None = None,
+        *,
+        timeout: float = READ_TIMEOUT,
+        accept: str = JSON,
+    ) -> bytes:
         """The body of a GET. Raises ApiError."""
-        headers = {"Accept-Encoding": "gzip"}
+        headers = {"Accept-Encoding": "gzip", "Accept": accept}
         return self._read(self._request("GET", path, query, headers=headers, read_timeout=timeout))
 
     def server_time(self) -> float | None:
@@ -156,7 +164,7 @@ class Api:
         path: str,
         body: bytes | None,
         *,
-        content_type: str = "application/json",
+        content_type: str = JSON,
         query: Mapping[str, str | int] | None = None,
         timeout: float = READ_TIMEOUT,
     ) -> bytes:
@@ -177,12 +185,14 @@ class Api:
         path: str,
         query: Mapping[str, str | int],
         opened: Callable[[Callable[[], None]], None] = lambda _: None,
+        *,
+        accept: str = JSON,
     ) -> Iterator[bytes]:
         """The lines of a watch as they come, until the server ends it. Raises ApiError.
 
         `opened` is given what ends the watch at once, for another thread to call.
         """
-        response = self._request("GET", path, query, read_timeout=WATCH_READ_TIMEOUT)
+        response = self._request("GET", path, query, read_timeout=WATCH_READ_TIMEOUT, headers={"Accept": accept})
         with closing(response):
             opened(response.shutdown)
             try:

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from cvji.backoff import backoff
-from cvji.kube.client import Api, ApiError
+from cvji.kube.client import JSON, Api, ApiError
 from cvji.kube.events import Applied, ClusterEvent, Deleted, Listed, Resource, WatchLost
 from cvji.kube.objects import Identified, Identity, ListMetadata, ObjectList, Status, WatchEvent
 from cvji.kube.served import decode
@@ -37,6 +37,9 @@ T = TypeVar("T", bound=Identifiable)
 PAGE_SIZE = 500  # client-go's default; about 4 MB of pods
 # The server ends each watch after 5 to 10 minutes, spread so that not all come back together (client-go).
 WATCH_SECONDS = 300
+# No whole objects in their place: an API server that cannot answer so refuses (406).
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # client-go's figures: about 98 % less traffic to an API server in trouble than without backoff.
 BACKOFF_FIRST = 0.8
 BACKOFF_MAX = 30.0
@@ -95,16 +98,23 @@ class Reflector(Generic[T]):
         namespace: str = "",
         known: dict[str, Known[T]] | None = None,
         stop: threading.Event | None = None,
+        metadata_only: bool = False,
+        page_size: int = PAGE_SIZE,
+        lost_level: int = logging.WARNING,
         round: Callable[[], int] = lambda: 0,  # noqa: A002
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        """With `metadata_only` the server leaves out spec and status. `lost_level` is how a 403 or 404 is logged."""
         self._api = api
         self._resource = resource
         self._path = resource.path(namespace)
         self._read = read
         self._emit = emit
         self._stop = stop or threading.Event()
+        self._accept = (METADATA_LIST, METADATA) if metadata_only else (JSON, JSON)  # to list, to watch
+        self._page_size = page_size
+        self._lost_level = lost_level
         self._round = round
         self._clock = clock
         self._jitter = jitter
@@ -138,7 +148,7 @@ class Reflector(Generic[T]):
                 if fresh:
                     self._list()
                     if not available:
-                        log.warning("%s: watched again", self._resource)
+                        log.log(self._lost_level, "%s: watched again", self._resource)
                     available, lost = True, False
                 for _ in self._watch():
                     events += 1
@@ -160,7 +170,7 @@ class Reflector(Generic[T]):
                 failures = 1 if events else failures + 1
                 if err.code in (403, 404):
                     if available:
-                        log.warning("%s: %s", self._resource, err)
+                        log.log(self._lost_level, "%s: %s", self._resource, err)
                         self._emit([WatchLost(self._resource)])
                     available = False
                     self._version = None
@@ -189,13 +199,13 @@ class Reflector(Generic[T]):
         round_ = self._round()
         self._begin_list()
         version = token = ""
-        limit = PAGE_SIZE
+        limit = self._page_size
         while True:
             query: dict[str, str | int] = {"limit": limit} if limit else {}
             if token:
                 query["continue"] = token
             try:
-                body = self._api.get(self._path, query)
+                body = self._api.get(self._path, query, accept=self._accept[0])
             except ApiError as err:
                 if err.code == 410 and token:  # compacted between two pages: what was emitted stays valid
                     token = ""
@@ -245,7 +255,7 @@ class Reflector(Generic[T]):
             "timeoutSeconds": int(WATCH_SECONDS * (1 + self._jitter())),
         }
         try:
-            for line in self._api.watch(self._path, query, self._opened):
+            for line in self._api.watch(self._path, query, self._opened, accept=self._accept[1]):
                 self.state.heard = self._clock()
                 event = decode(_EVENT, line)
                 self._take(event)

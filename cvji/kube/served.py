@@ -21,10 +21,12 @@ class Served(msgspec.Struct, frozen=True):
     """What a cluster serves of the kinds (group, kind) that were asked for.
 
     `unclear` are those whose group could not say: an aggregated API that is down, a CRD that is not established yet.
+    `names`, PLURAL.GROUP, are all resources that were seen on the way, wanted or not.
     """
 
     found: dict[tuple[str, str], Resource]
     unclear: frozenset[tuple[str, str]]
+    names: frozenset[str] = frozenset()
 
 
 def served(api: Api, wanted: Iterable[tuple[str, str]]) -> Served:
@@ -36,6 +38,7 @@ def served(api: Api, wanted: Iterable[tuple[str, str]]) -> Served:
     groups = {group for group, _ in wanted}
     found: dict[tuple[str, str], Resource] = {}
     unclear: set[str] = set()
+    names: set[str] = set()
     for group in decode(_GROUPS, api.get("/apis")).groups:
         if group.name not in groups:
             continue
@@ -50,13 +53,14 @@ def served(api: Api, wanted: Iterable[tuple[str, str]]) -> Served:
             except ApiError:
                 unclear.add(group.name)
                 continue
+            names |= {f"{resource.name}.{group.name}" for resource in resources}
             for resource in resources:
                 key = (group.name, resource.kind)
                 if key in wanted and "/" not in resource.name:
                     found.setdefault(
                         key, Resource(group.name, version, resource.kind, resource.name, resource.namespaced)
                     )
-    return Served(found, frozenset(key for key in wanted - found.keys() if key[0] in unclear))
+    return Served(found, frozenset(key for key in wanted - found.keys() if key[0] in unclear), frozenset(names))
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

@@ -6,18 +6,20 @@ import random
 import threading
 import time
 from collections.abc import Callable, Container, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from cvji.backoff import backoff
 from cvji.kube.client import Api, ApiError
-from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserved
-from cvji.kube.reflector import Known, Reflector, Watching
-from cvji.kube.served import served
+from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserved, WatchLost
+from cvji.kube.reflector import FORBIDDEN_WAIT, Known, Reflector, Watching
+from cvji.kube.served import Served, served
+from cvji.kube.trigger import CRD_PAGE_SIZE, CRDS, PAUSE_MAX, Trigger, read_crd
 
 log = logging.getLogger(__name__)
-# A CRD installed later is noticed within this many seconds; one GET of /apis each time.
+# Where CRDs cannot be watched, one installed later is noticed within this many seconds, by a GET a group each time.
 REDISCOVER = 30.0
 RETRY_FIRST = 0.5
 # A CRD that is not served for so long was removed, and its objects with it; a new API server has all within minutes.
@@ -54,11 +56,12 @@ class Watches:
         self._emit = emit
         self._always = always
         self._rediscover = rediscover
+        self._trigger = Trigger(wanted, rediscover, clock=clock)
         self._on_crash = on_crash
         self._clock = clock
         self._missing_since: dict[tuple[str, str], float] = {}
         self._stop = threading.Event()
-        self._running: dict[tuple[str, str], threading.Thread] = {}
+        self._running: set[tuple[str, str]] = set()
         self._known: dict[tuple[str, str], dict[str, Known[Any]]] = {}  # outlives the reflectors of a kind
         self._reflectors: dict[tuple[str, str], Reflector[Any]] = {}
         self._round = 0
@@ -78,12 +81,14 @@ class Watches:
     def stop(self) -> None:
         """Emit no further changes. Threads end with their current request."""
         self._stop.set()
+        self._trigger.wake()
 
     def _run(self) -> None:
         failures = 0  # in a row
         first = True
         wrong = ""  # the error that was last logged
         while not self._stop.is_set():
+            began = self._clock()
             try:
                 answer = served(self._api, self._wanted)
             except Exception as err:  # the outermost loop of this thread, without which no kind is watched again
@@ -95,39 +100,67 @@ class Watches:
                     log.exception("internal error of API discovery; trying again")
                     self._on_crash("discovery")
                 failures += 1
-                self._stop.wait(backoff(RETRY_FIRST, self._rediscover, failures, random.random()))  # noqa: S311
+                self._stop.wait(backoff(RETRY_FIRST, min(self._rediscover, PAUSE_MAX), failures, random.random()))  # noqa: S311
                 continue
             failures = 0
             if wrong:
                 log.warning("Kubernetes API at %s answers again", self._api.host)
                 wrong = ""
-            found = answer.found | {resource.key: resource for resource in self._always}
-            new = {key: resource for key, resource in found.items() if not self._alive(key)}
-            if new or first:
-                self._emit(Discovered(tuple(new.values())))
-            self._note_missing(found.keys() | answer.unclear)
+            self._trigger.looked(began, answer, self._watch_found(answer, first=first))
+            if first:
+                threading.Thread(target=self._watch_crds, name=str(CRDS), daemon=True).start()
             first = False
-            for key, resource in new.items():
-                thread = threading.Thread(target=self._reflect, args=(key, resource), name=str(resource), daemon=True)
-                self._running[key] = thread
-                thread.start()
-            self._stop.wait(self._rediscover * (0.75 + random.random() / 2))  # noqa: S311
+            self._trigger.wait(self._stop)
 
-    def _note_missing(self, found: Container[tuple[str, str]]) -> None:
-        """Report once of each kind that has not been served for long enough that its objects are gone."""
+    def _watch_found(self, answer: Served, *, first: bool) -> float:
+        """Start a reflector for each kind that has none; when to look again for those that are missing."""
+        found = answer.found | {resource.key: resource for resource in self._always}
+        new = {key: resource for key, resource in found.items() if key not in self._running}
+        if new or first:
+            self._emit(Discovered(tuple(new.values())))
+        recheck = self._note_missing(found.keys() | answer.unclear)
+        for key, resource in new.items():
+            self._running.add(key)
+            threading.Thread(target=self._reflect, args=(key, resource), name=str(resource), daemon=True).start()
+        return recheck
+
+    def _watch_crds(self) -> None:
+        """Follow CRDs; where they are forbidden or not served, come back to them from time to time."""
+        reflector = self._reflectors[CRDS.key] = Reflector(
+            self._api,
+            CRDS,
+            partial(read_crd, {group for group, _ in self._wanted}),
+            self._trigger.take,
+            stop=self._stop,
+            metadata_only=True,
+            page_size=CRD_PAGE_SIZE,
+            lost_level=logging.INFO,  # it goes on without, and `cvji check` says so
+        )
+        self.states[str(CRDS)] = reflector.state
+        while not self._stop.is_set():
+            try:
+                reflector.run()
+            except Exception:  # the outermost loop of this thread
+                log.exception("%s: the watch failed", CRDS)
+                self._trigger.take([WatchLost(CRDS)])
+                self._on_crash(str(CRDS))
+            self._stop.wait(FORBIDDEN_WAIT)
+
+    def _note_missing(self, found: Container[tuple[str, str]]) -> float:
+        """Report once of each kind that has not been served for long enough that its objects are gone.
+
+        When the next one may be, by the clock: what is served must be looked at then.
+        """
         now = self._clock()
         for key in self._wanted:
             if key in found:
                 self._missing_since.pop(key, None)
-            elif self._missing_since.setdefault(key, now) <= now - UNSERVED_AFTER:
+            elif self._missing_since.setdefault(key, now) + UNSERVED_AFTER <= now:
                 self._missing_since[key] = math.inf
                 gone = [item.object for item in self._known.pop(key, {}).values() if item.object is not None]
                 self._emit([Deleted(last) for last in gone])
                 self._emit(Unserved(key))
-
-    def _alive(self, key: tuple[str, str]) -> bool:
-        thread = self._running.get(key)
-        return thread is not None and thread.is_alive()
+        return min(self._missing_since.values(), default=math.inf) + UNSERVED_AFTER
 
     def _reflect(self, key: tuple[str, str], resource: Resource) -> None:
         """Run one reflector to its end: the resource is no longer served, or its thread failed."""
@@ -152,3 +185,6 @@ class Watches:
             for item in known.values():  # which of them were emitted is not known: they are emitted again
                 item.version = ""
             self._on_crash(str(resource))
+        finally:
+            self._running.discard(key)
+            self._trigger.ended(key)

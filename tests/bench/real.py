@@ -16,7 +16,7 @@ from tests.bench.servers import CloudVisionSide, Expected, Pace, process, waits
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.crds import crd, own_crd, report_crds
 from tests.e2e.kit import stamp
-from tests.simulator.kubernetes import JOB_KINDS
+from tests.simulator.kinds import JOB_KINDS
 from tests.simulator.objects import Object, ended
 
 WRITERS = 4

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.simulator.kubernetes import JOB_KINDS, NODE_KINDS, SPARK
+from tests.simulator.kinds import JOB_KINDS, NODE_KINDS, SPARK
 
 
 def crd(group: str, version: str, kind: str, plural: str, namespaced: bool = True) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from cvji.checks.cluster import needed
 from cvji.checks.site import Site
 from cvji.deployed import Deployed, read
 from cvji.jobs.policy import Policy
+from cvji.kube.trigger import CRDS
 from cvji.reports.records import GROUP
 from cvji.settings import Mode, NodeConfigMode, OwnerPolicy
 from tests.deploy.rendered import Object, one, render
@@ -71,5 +72,6 @@ def granted(objects: list[Object]) -> set[tuple[str, ...]]:
 def test_the_check_asks_for_every_right_that_the_chart_grants_and_for_no_other(jobs: Object) -> None:
     site = Site(sound(), PLACE, deployed({"jobs": jobs}), T0, {})
     asked = {(item.verb, item.group, item.resource, item.subresource, item.namespace) for item in needed(site)}
-    served = ("", "batch", "coordination.k8s.io", GROUP)  # of the site; kinds that are not served need nothing
+    # Groups of the site; kinds that are not served need nothing.
+    served = ("", "batch", "coordination.k8s.io", CRDS.group, GROUP)
     assert asked == {item for item in granted(render({"jobs": jobs})) if item[1] in served}

@@ -12,6 +12,7 @@ from cvji.commands import READ_ELSEWHERE, DiscoverSettings, InformerSettings
 from cvji.informer.loop import DRAIN, FLUSH
 from cvji.informer.run import NAME
 from cvji.jobs.kinds import BUILT_IN
+from cvji.kube.trigger import CRDS
 from cvji.reports.records import GROUP, RESOURCES
 from cvji.settings import NodeConfigMode, declared
 from tests.deploy.rendered import CHART, COMPONENTS, NEEDED, Object, helm, names, one, render
@@ -45,6 +46,7 @@ RESTRICTION = {
 SRIOV = {"ClusterRole/cv-job-informer-sriov", "ClusterRoleBinding/cv-job-informer-sriov"}
 
 CLUSTER_ROLES = {"ClusterRole/cv-job-informer", "ClusterRoleBinding/cv-job-informer"}
+CRD_GRANTS = {(CRDS.group, CRDS.plural, verb, "") for verb in ("list", "watch")}
 ONE_NAMESPACE = {"Role/cv-job-informer-jobs", "RoleBinding/cv-job-informer-jobs"}
 
 Grant = tuple[str, str, str, str]  # group, resource, verb, name
@@ -87,7 +89,7 @@ def pod_specs(objects: list[Object]) -> list[Any]:
 def test_the_cluster_role_of_the_informer_is_the_registry_and_what_jobs_hold(base: list[Object]) -> None:
     resources = {(kind.group, kind.plural) for kind in BUILT_IN} | {("", "pods"), ("resource.k8s.io", "resourceclaims")}
     expected = {(group, plural, verb, "") for group, plural in resources for verb in ("list", "watch")}
-    expected |= {("", "events", verb, "") for verb in ("create", "patch")}
+    expected |= {("", "events", verb, "") for verb in ("create", "patch")} | CRD_GRANTS
     assert grants(one(base, "ClusterRole", "cv-job-informer")) == expected
 
 
@@ -108,7 +110,7 @@ def test_the_informer_reads_the_states_of_nodes_in_one_namespace(base: list[Obje
 def test_with_one_namespace_to_watch_its_role_is_the_cluster_role_and_there_is_no_other(base: list[Object]) -> None:
     objects = render("one-namespace")
     role = one(objects, "Role", "cv-job-informer-jobs")
-    assert grants(role) == grants(one(base, "ClusterRole", "cv-job-informer"))
+    assert grants(role) == grants(one(base, "ClusterRole", "cv-job-informer")) - CRD_GRANTS
     clusterwide = {item["metadata"]["name"] for item in objects if item["kind"].startswith("Cluster")}
     assert clusterwide == {"cv-interface-discovery"}
     assert one(objects, "RoleBinding", "cv-job-informer-jobs")["metadata"]["namespace"] == "team-a"

@@ -10,7 +10,8 @@ from tests.cluster.crds import all_crds
 from tests.e2e.in_process import InProcess
 from tests.e2e.kit import Cluster, Stage, write_kubeconfig
 from tests.simulator.cloudvision import CloudVisionSimulator
-from tests.simulator.kubernetes import CLAIMS, JOB_KINDS, NODE_KINDS, REPORT_KINDS, SPARK, KubernetesSimulator
+from tests.simulator.kinds import CLAIMS, JOB_KINDS, NODE_KINDS, REPORT_KINDS, SPARK
+from tests.simulator.kubernetes import KubernetesSimulator
 
 
 @pytest.fixture

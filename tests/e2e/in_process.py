@@ -23,7 +23,7 @@ from cvji.cloudvision.outbox import Dispatcher
 from cvji.commands import InformerSettings
 from cvji.informer.inbox import Message, Stop
 from cvji.informer.run import Informer
-from cvji.kube.client import Api
+from cvji.kube.client import JSON, Api
 from cvji.settings import CloudVision
 from cvji.telemetry.metrics import Metrics
 from tests.e2e.kit import Stage
@@ -98,13 +98,15 @@ class _Api(Api):
         path: str,
         query: Mapping[str, str | int],
         opened: Callable[[Callable[[], None]], None] = lambda _: None,
+        *,
+        accept: str = JSON,
     ) -> Iterator[bytes]:
         def note_ender(end: Callable[[], None]) -> None:
             self._enders.append(end)
             opened(end)
 
         self._note(path, str(query.get("resourceVersion", "")))  # the list before it has been taken in
-        for line in super().watch(path, query, note_ender):
+        for line in super().watch(path, query, note_ender, accept=accept):
             yield line
             event = msgspec.json.decode(line)  # by now it has been taken in
             meta = event["object"].get("metadata", {})

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from tests.e2e.kit import Stage, stamp
-from tests.simulator.kubernetes import CLAIMS, KubernetesSimulator
+from tests.simulator.kinds import CLAIMS
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import Object, ended, job, pod
 
 TORCH = ("kubeflow.org", "PyTorchJob")

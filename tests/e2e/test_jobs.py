@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.kit import Stage, stamp
-from tests.simulator.kubernetes import JOB_KINDS
+from tests.simulator.kinds import JOB_KINDS
 from tests.simulator.objects import Object, ended, job, pod, pod_status, running
 
 ALL_KINDS = [("batch", "Job"), *((group, kind) for group, _, kind, _ in JOB_KINDS)]
@@ -285,15 +285,6 @@ def test_what_never_started_is_never_sent_and_what_ended_is_not_sent_again(stage
     stage.wait_for_states("last", "RUNNING")
     assert stage.cloudvision.states("done") == ["RUNNING", "COMPLETED"]
     assert {entry["name"] for entry in stage.cloudvision.jobs.values()} == {"done", "last"}
-
-
-def test_a_crd_installed_after_the_start(kubernetes: Any, simulated: Stage) -> None:
-    kubernetes.unserve("kubeflow.org", "pytorchjobs")
-    simulated.informer()
-    kubernetes.serve("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
-    made = simulated.cluster.create(job("kubeflow.org", "PyTorchJob", "late"))
-    simulated.cluster.run_pod(pod("late-0", made, mac(1)))
-    simulated.wait_for_states("late", "RUNNING")
 
 
 @pytest.mark.parametrize("verbs", [("list",), ("watch",)])

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.kit import Stage, stamp
-from tests.simulator.kubernetes import NODE_KINDS, KubernetesSimulator
+from tests.simulator.kinds import NODE_KINDS
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import Object, ended, job, pod
 
 DISCOVERY, OPERATOR = ((f"{group}/{version}", kind) for group, version, kind, _ in NODE_KINDS)

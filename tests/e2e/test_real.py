@@ -121,18 +121,3 @@ def test_a_deletion_missed_during_a_pause_a_compaction_and_an_api_server_restart
     real.wait_for_states("ends", "RUNNING", "COMPLETED", timeout=60)
     real.cluster.set_status(made["goes-on"], ended(*TORCH, "FAILED", stamp(-5), stamp()) or {})
     real.wait_for_states("goes-on", "RUNNING", "FAILED", timeout=60)
-
-
-def test_a_crd_installed_after_the_start(prepared_plane: ControlPlane, real: Stage) -> None:
-    from tests.cluster.crds import crd
-
-    real.informer(JOB_KINDS="example.com/Training")
-    prepared_plane.install_crds([crd("example.com", "v1", "Training", "trainings")])
-    body = {"apiVersion": "example.com/v1", "kind": "Training", "metadata": {"name": "own", "namespace": "team"}}
-    made = prepared_plane.call("POST", "/apis/example.com/v1/namespaces/team/trainings", body)
-    real.cluster.run_pod(pod("own-0", made, mac(1)))
-    real.wait_for_states("own", "RUNNING")
-    path = "/apis/example.com/v1/namespaces/team/trainings/own/status"
-    prepared_plane.call("PATCH", path, {"status": {"state": {"phase": "Succeeded"}}})
-    real.wait_for_states("own", "RUNNING", "COMPLETED")
-    prepared_plane.call("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/trainings.example.com")

@@ -11,7 +11,7 @@ from tests.e2e.kit import Cluster, Stage, stamp
 from tests.e2e.test_holdings import TORCH, claim, mac, publish
 from tests.e2e.test_real import batch_job, pods_of
 from tests.simulator.cloudvision import CloudVisionSimulator
-from tests.simulator.kubernetes import JOB_KINDS
+from tests.simulator.kinds import JOB_KINDS
 from tests.simulator.objects import job, pod, pod_status
 
 pytestmark = pytest.mark.cluster

@@ -229,9 +229,9 @@ class RefusedApi(Api):
     refused = ""
     news = threading.Condition()  # whom it concerns
 
-    def get(self, path: str, query: Mapping[str, str | int] | None = None, *, timeout: float = 60.0) -> bytes:
+    def get(self, path: str, query: Mapping[str, str | int] | None = None, **more: Any) -> bytes:
         try:
-            return super().get(path, query, timeout=timeout)
+            return super().get(path, query, **more)
         except ApiError as err:
             self.note(err)
             raise

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.in_process import InProcess
-from tests.simulator.kubernetes import JOB_KINDS
+from tests.simulator.kinds import JOB_KINDS
 from tests.simulator.objects import Object, ended, job, pod, pod_status, running
 
 TORCH = ("kubeflow.org", "PyTorchJob")

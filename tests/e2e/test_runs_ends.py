@@ -20,7 +20,7 @@ from tests.e2e.test_runs import (
     mac,
     macs,
 )
-from tests.simulator.kubernetes import SPARK
+from tests.simulator.kinds import SPARK
 from tests.simulator.objects import Object, job, pod, pod_status, running
 from tests.simulator.proxy import Relay
 

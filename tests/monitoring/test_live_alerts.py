@@ -18,8 +18,9 @@ from tests.e2e.kit import Program, Stage, free_port, scrape
 from tests.e2e.test_discover import discover, make_node
 from tests.monitoring.test_monitoring import alerts, promtool
 from tests.simulator.cloudvision import Fault
-from tests.simulator.kubernetes import BOOKMARK_SECONDS, KubernetesSimulator
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import job, pod
+from tests.simulator.store import BOOKMARK_SECONDS
 from tests.sysfs.trees import mlx5_host
 
 LEADER: dict[str, Any] = {"STATE_NAMESPACE": "cloudvision", "LEADER_ELECT": "true"}

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.simulator.kubernetes import CLAIMS, CORE_KINDS, JOB_KINDS, NODE_KINDS, SPARK
+from tests.simulator.kinds import CLAIMS, CORE_KINDS, JOB_KINDS, NODE_KINDS, SPARK
 
 Object = dict[str, Any]
 KINDS = {

@@ -106,10 +106,12 @@ class _Server(ThreadingHTTPServer):
 class SimulatedServer:
     """A server in its own threads. `delay` slows each answer; `faults` befall the next requests in turn."""
 
-    def __init__(self, handler: type[Handler], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, handler: type[Handler], tls: ssl.SSLContext | None = None, lock: threading.Condition | None = None
+    ) -> None:
         self.tls = tls
         self._handler = type("Bound", (handler,), {"simulator": self})
-        self.lock = threading.Condition()
+        self.lock = lock or threading.Condition()
         self.delay = 0.0
         self.faults: deque[Fault] = deque()
         self.always: Fault | None = None

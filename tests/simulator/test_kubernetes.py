@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import urllib3
 
-from tests.simulator.kubernetes import REPORT_KINDS, KubernetesSimulator
+from tests.simulator.kinds import CLAIMS, REPORT_KINDS
+from tests.simulator.kubernetes import KubernetesSimulator
 
 PODS = "/api/v1/namespaces/team/pods"
 
@@ -102,6 +103,29 @@ def test_a_watch_ends_after_its_timeout_and_says_nothing_while_stalled(
     assert list(call.watch(PODS, version, timeout=1)) == []
     simulator.stall(False)
     assert next(call.watch(PODS, version))["object"]["metadata"]["name"] == "a"
+
+
+def test_crds_come_and_go_with_their_kinds_as_metadata_alone(simulator: KubernetesSimulator, call: Caller) -> None:
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    assert call("GET", path)[0] == 406
+    simulator.serve("ray.io", "v1", "RayJob", "rayjobs")
+    metadata = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+    url = f"{call.server}{path}"
+    listed = json.loads(call.http.request("GET", url, headers=metadata).data)
+    (item,) = listed["items"]
+    assert (item["kind"], item["metadata"]["name"]) == ("PartialObjectMetadata", "rayjobs.ray.io")
+    simulator.unserve("ray.io", "rayjobs")
+    simulator.serve("ray.io", "v1", "RayCluster", "rayclusters")
+    simulator.serve(*CLAIMS)  # is built in: no CRD is behind it
+    query = f"?watch=1&timeoutSeconds=1&resourceVersion={listed['metadata']['resourceVersion']}"
+    lines = call.http.request("GET", url + query, headers=metadata).data.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [
+        (event["type"], event["object"]["metadata"]["name"]) for event in events if event["type"] != "BOOKMARK"
+    ] == [
+        ("DELETED", "rayjobs.ray.io"),
+        ("ADDED", "rayclusters.ray.io"),
+    ]
 
 
 def test_discovery_has_what_is_served(simulator: KubernetesSimulator, call: Caller) -> None:

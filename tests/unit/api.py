@@ -25,7 +25,14 @@ class FakeApi(Api):
         """A list at this path."""
         self.answers[path] = {"metadata": {"resourceVersion": "1"}, "items": list(items)}
 
-    def get(self, path: str, query: Mapping[str, str | int] | None = None, *, timeout: float = 0.0) -> bytes:
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, str | int] | None = None,
+        *,
+        timeout: float = 0.0,
+        accept: str = "application/json",
+    ) -> bytes:
         self.asked.append(path)
         selector = str((query or {}).get("labelSelector", ""))
         found = self.answers.get(f"{path}?{selector.rpartition('component=')[2]}", self.answers.get(path))

@@ -1,8 +1,11 @@
 """Which proxy a request goes through, and when a server wants to be asked again."""
 
-import pytest
+from http.client import IncompleteRead, RemoteDisconnected
 
-from cvji.http import Proxy, bypassed, failure, proxy, proxy_for, retry_after
+import pytest
+from urllib3.exceptions import ProtocolError
+
+from cvji.http import Proxy, bypassed, failure, proxy, proxy_for, retry_after, transport_error
 from cvji.settings import SettingsError
 
 
@@ -41,6 +44,21 @@ def test_the_scheme_chooses_lower_case_comes_first_and_credentials_are_set_apart
     assert proxy_for("https://cv", environment | {"NO_PROXY": "cv:8443"}) is not None
     assert proxy_for("https://cv", {}) is None
     assert "p/w" not in repr(proxy_for("https://cv", environment))
+
+
+@pytest.mark.parametrize(
+    ("err", "text"),
+    [
+        (IncompleteRead(b"", 595), "the connection ended in the middle of the answer"),
+        (
+            RemoteDisconnected("Remote end closed connection without response"),
+            "Remote end closed connection without response",
+        ),
+        (ConnectionResetError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer"),
+    ],
+)
+def test_a_broken_connection_in_words(err: Exception, text: str) -> None:
+    assert transport_error(ProtocolError(f"Connection broken: {err!r}", err)) == text
 
 
 @pytest.mark.parametrize(

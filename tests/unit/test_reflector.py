@@ -54,6 +54,7 @@ class Script:
         self.asked: list[Mapping[str, str | int]] = []
         self.stop = threading.Event()
         self.waited: list[float] = []
+        self.accepted: list[str] = []
 
     def _next(self, query: Mapping[str, str | int]) -> bytes | list[bytes | Exception]:
         self.asked.append(dict(query))
@@ -64,13 +65,15 @@ class Script:
             raise step
         return step
 
-    def get(self, path: str, query: Mapping[str, str | int]) -> bytes:
+    def get(self, path: str, query: Mapping[str, str | int], *, accept: str) -> bytes:
         assert path == "/apis/batch/v1/jobs"
+        self.accepted.append(accept)
         return cast("bytes", self._next(query))
 
-    def watch(self, path: str, query: Mapping[str, str | int], opened: Any) -> Iterator[bytes]:
+    def watch(self, path: str, query: Mapping[str, str | int], opened: Any, *, accept: str) -> Iterator[bytes]:
         assert path == "/apis/batch/v1/jobs"
         assert callable(opened)
+        self.accepted.append(accept)
         for line in self._next(query):
             if isinstance(line, Exception):
                 raise line
@@ -87,7 +90,7 @@ def in_short(happened: ClusterEvent) -> str:
 
 
 def play(
-    *steps: bytes | list[bytes | Exception] | Exception, known: dict[str, Known[Thing]] | None = None
+    *steps: bytes | list[bytes | Exception] | Exception, known: dict[str, Known[Thing]] | None = None, **more: Any
 ) -> tuple[list[str], Script, Reflector[Thing]]:
     """Run a reflector over the script; what it emitted, in short."""
     script = Script(*steps)
@@ -101,6 +104,7 @@ def play(
         stop=script.stop,
         clock=lambda: 0.0,
         jitter=lambda: 0.0,
+        **more,
     )
 
     def waited(seconds: float) -> None:
@@ -311,9 +315,9 @@ def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
     class Doubted(Script):
         """Is asked for a new list in the middle of a watch."""
 
-        def watch(self, path: str, query: Mapping[str, str | int], opened: Any) -> Iterator[bytes]:
+        def watch(self, path: str, query: Mapping[str, str | int], opened: Any, *, accept: str) -> Iterator[bytes]:
             opened(lambda: ended.append("watch"))
-            for line in super().watch(path, query, opened):
+            for line in super().watch(path, query, opened, accept=accept):
                 if not ended:
                     rounds[0] += 1
                     reflector.relist()
@@ -340,6 +344,15 @@ def test_a_relist_ends_the_watch_and_says_in_which_round_it_listed() -> None:
     assert len(waits) == 1  # for the last watch, which ended at once; not for the one that we ended
 
 
+def test_metadata_alone_is_asked_for_and_never_whole_objects() -> None:
+    _, script, _ = play(page(7), [], metadata_only=True, page_size=50)
+    assert script.asked[0] == {"limit": 50}
+    assert script.accepted == [
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+    ]
+
+
 def test_a_full_queue_holds_back_the_reading() -> None:
     """And so the API server: nothing piles up in between."""
     taken: queue.Queue[list[ClusterEvent]] = queue.Queue(2)
@@ -354,7 +367,7 @@ def test_a_full_queue_holds_back_the_reading() -> None:
     class Endless(Script):
         """A watch that has a hundred events ready at once."""
 
-        def watch(self, path: str, query: Mapping[str, str | int], opened: Any) -> Iterator[bytes]:
+        def watch(self, path: str, query: Mapping[str, str | int], opened: Any, *, accept: str) -> Iterator[bytes]:
             self._next(query)
             return lines()
 

@@ -1,7 +1,9 @@
 """Which kinds are followed, and when the objects of one are taken to be gone. Time is a number here."""
 
 import json
+import math
 import threading
+from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
@@ -24,7 +26,9 @@ class Server:
     def __init__(self) -> None:
         self.groups: dict[str, Any] = {"example.com": ["Training"]}
 
-    def get(self, path: str) -> bytes:
+    def get(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = "") -> bytes:
+        if path.startswith("/apis/apiextensions.k8s.io"):
+            raise ApiError(403, "forbidden")
         if path == "/apis":
             groups = [{"name": name, "versions": [{"version": "v1"}]} for name in self.groups]
             return json.dumps({"groups": groups}).encode()
@@ -49,9 +53,9 @@ def watches(server: Server, clock: list[float]) -> tuple[Watches, list[Any]]:
     return Watches(api, {KIND: Wanted(lambda _: None)}, events.append, clock=lambda: clock[0]), events
 
 
-def look(found: Watches, server: Server) -> None:
+def look(found: Watches, server: Server) -> float:
     answer: Served = served(cast("Api", server), [KIND])
-    found._note_missing(answer.found.keys() | answer.unclear)
+    return found._note_missing(answer.found.keys() | answer.unclear)
 
 
 def test_a_kind_that_is_not_served_for_ten_minutes_has_no_objects(clock: list[float]) -> None:
@@ -68,6 +72,22 @@ def test_a_kind_that_is_not_served_for_ten_minutes_has_no_objects(clock: list[fl
     assert events == [[Deleted(Thing("a"))], Unserved(KIND)]
     look(found, server)
     assert len(events) == 2  # once
+
+
+def test_a_missing_kind_is_looked_at_exactly_when_its_time_is_over(clock: list[float]) -> None:
+    """No other look is due then: discovery is not asked in intervals."""
+    server = Server()
+    found, events = watches(server, clock)
+    assert look(found, server) == math.inf
+    server.groups = {}
+    clock[0] = 0.1  # a number that has no exact sum with others
+    at = look(found, server)
+    assert at == pytest.approx(0.1 + UNSERVED_AFTER)
+    clock[0] = 300.0
+    assert look(found, server) == at
+    clock[0] = at
+    assert look(found, server) == math.inf
+    assert events == [[], Unserved(KIND)]
 
 
 def test_a_kind_that_comes_back_in_between_is_waited_for_again(clock: list[float]) -> None:

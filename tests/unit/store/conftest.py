@@ -7,7 +7,8 @@ import pytest
 
 from cvji.kube.client import Api
 from tests.e2e.kit import write_kubeconfig
-from tests.simulator.kubernetes import REPORT_KINDS, KubernetesSimulator
+from tests.simulator.kinds import REPORT_KINDS
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.unit.store.leader import Leader
 
 

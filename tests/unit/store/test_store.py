@@ -13,7 +13,8 @@ from cvji.nodes.inventory import Nic, NodeReport
 from cvji.reports.records import ListedRecord, Record, Unreadable, write_spec
 from cvji.reports.tasks import Acknowledged, Changed, Forgotten, Written
 from cvji.reports.writequeue import CLOSED_WAIT
-from tests.simulator.kubernetes import REPORT_KINDS, KubernetesSimulator
+from tests.simulator.kinds import REPORT_KINDS
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.server import Fault
 from tests.unit.store.leader import GROUP, JOB, OK, PLACE, Leader, requests, stored
 from tests.unit.test_records import MACS, UID, job_report
