@@ -17,7 +17,7 @@ demo:
 
 # every check and test that needs nothing but this machine
 test *ARGS: lint
-    {{run}} pytest -n $(( $(nproc) * 2 )) --dist worksteal {{ARGS}}
+    {{run}} pytest -n auto --maxschedchunk 2 {{ARGS}}
 
 # the tests against a real kube-apiserver: built with Go, or yours in CVJI_TEST_KUBECONFIG
 test-cluster *ARGS:
