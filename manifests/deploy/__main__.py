@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -247,10 +248,19 @@ def logs(settings: Settings) -> None:
 
 
 def manifests(settings: Settings) -> None:
-    """The chart as YAML with the settings, for those without Helm; the Secret is theirs to make."""
+    """The chart as YAML with the settings, for those without Helm; the Secret is theirs to make. With PUSH, the chart
+    goes to REGISTRY too.
+    """
     if not settings.of["VALUES"]:
         settings.of["LOCATION"] = settings.of["LOCATION"] or "CHANGE-ME"
     print(Release(settings).rendered().rstrip())
+    if settings.on["PUSH"]:
+        place = f"oci://{settings.of['REGISTRY']}/charts"
+        with tempfile.TemporaryDirectory() as folder:
+            run("helm", "package", str(ROOT / "manifests/chart"), "-d", folder)
+            (package,) = Path(folder).iterdir()
+            run("helm", "push", str(package), place)
+        print(f"pushed {package.name} to {place}", file=sys.stderr)
 
 
 COMMANDS: dict[str, Callable[[Settings], object]] = {

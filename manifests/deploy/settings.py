@@ -56,7 +56,7 @@ DELETE_CRD                -                               of delete, also crd=tr
 ROWS = [line.split(None, 2) for line in TABLE.strip().splitlines()]
 VALUES = {row[0]: row[1] for row in ROWS if row[1] != "-"}
 HELP = "Variables of `just deploy`, in the environment or as NAME=VALUE behind it; so may be any value of the chart:\n"
-HELP += "informer.size=large. `just manifests` takes the same and prints the YAML.\n"
+HELP += "informer.size=large. `just manifests` takes the same and prints the YAML; PUSH pushes the chart.\n"
 HELP += "\n".join(f"  {name:25} {''.join(text)}".rstrip() for name, _, *text in ROWS)
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 ENUMS = ("JOBCONFIG_MODE", "JOB_OWNER", "NODECONFIG_MODE", "NODE_INTERFACE_TYPE", "LOG_LEVEL", "LOG_FORMAT")
@@ -93,6 +93,8 @@ class Settings:
             if self.of[name] not in ("", "true", "false", "yes", "no", "1", "0"):
                 raise Wrong(f"{name} is '{self.of[name]}': it must be one of true false yes no 1 0")
         self.on = {name: self.of[name] in ("true", "yes", "1") for name in FLAGS}
+        if self.on["PUSH"] and not self.of["REGISTRY"]:
+            raise Wrong("PUSH needs REGISTRY, where to push to")
         if self.of["COMPONENT"] not in ("", "job", "node"):
             raise Wrong("COMPONENT must be job or node")
         if not re.fullmatch(DURATION, self.of["ROLLOUT_TIMEOUT"]):
@@ -113,8 +115,6 @@ class Settings:
         for name in PROXIES:
             if "@" in self.of[name]:
                 raise Wrong(f"{name} holds credentials: name a Secret with the key HTTPS_PROXY by proxy.secret=NAME")
-        if self.on["PUSH"] and not self.of["REGISTRY"]:
-            raise Wrong("PUSH needs REGISTRY, where to push to")
         if self.on["UNPRIVILEGED_DISCOVERY"] and self.of["NODECONFIG_MODE"] not in ("", "discovery"):
             raise Wrong("UNPRIVILEGED_DISCOVERY goes with NODECONFIG_MODE=discovery alone")
         if self.of["API_CA_FILE"] and "-----BEGIN CERTIFICATE-----" not in self.file("API_CA_FILE"):
