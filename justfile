@@ -63,7 +63,7 @@ manifests *SETTINGS:
 delete *SETTINGS:
     @{{deployment}} delete "$@"
 
-# what runs, where, who leads; COMPONENT=job|node here and below
+# what runs, where, which informer is the leader; COMPONENT=job|node here and below
 [no-exit-message, positional-arguments]
 status *SETTINGS:
     @{{deployment}} status "$@"

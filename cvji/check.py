@@ -28,7 +28,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 def run(site: Site) -> Iterator[Result]:
-    """Each result as soon as it is known. What may not be read is skipped, and said."""
+    """Each result as soon as it is known. What may not be read is skipped, and the line says so."""
     if site.settings.unread:
         yield skipped("settings", site.settings.unread)
     reached = True

@@ -34,7 +34,7 @@ class RecordLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EventLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the informer has said on the job's object. `at` is in seconds since the epoch."""
+    """An Event that the informer wrote on the job's object. `at` is in seconds since the epoch."""
 
     at: int
     reason: str

@@ -68,7 +68,7 @@ class Event(Wire):
 
     @property
     def at(self) -> int:
-        """When it was last said, in seconds since the epoch; 0 if that is unknown."""
+        """When it was last seen, in seconds since the epoch; 0 if that is unknown."""
         return int(self.last_timestamp.timestamp()) if isinstance(self.last_timestamp, datetime) else 0
 
 
@@ -127,8 +127,8 @@ class Reader:
         path, nothing = resource.path(namespace), list[msgspec.Raw]()
         return self._may(f"{resource}{where}", lambda: list(pages(self._api, path, query)), otherwise=nothing)
 
-    def _note(self, said: str) -> None:
-        where, _, what = said.partition(": ")
+    def _note(self, note: str) -> None:
+        where, _, what = note.partition(": ")
         notes = self.notes.setdefault(where, [])
         if what not in notes:
             notes.append(what)

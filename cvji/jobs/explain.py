@@ -268,13 +268,13 @@ def _climb(snapshot: Snapshot, uid: str, pods: list[Pod]) -> tuple[str, ...]:
 def _pod_line(pod: Pod, played: Replay, counts: bool, notes: dict[str, list[str]]) -> PodLine:
     cluster = played.tracker.cluster
     nics = tuple(Nic(address, source) for source, holds in cluster.by_source(pod).items() for address in holds.texts())
-    said = list(notes.get(f"pod {pod.namespace}/{pod.name}", ()))
+    remarks = list(notes.get(f"pod {pod.namespace}/{pod.name}", ()))
     for claim in pod.claims:
-        said += [f"claim {claim}: {note}" for note in notes.get(f"claim {pod.namespace}/{claim}", ())]
+        remarks += [f"claim {claim}: {note}" for note in notes.get(f"claim {pod.namespace}/{claim}", ())]
     if pod.problem:
-        said.append(pod.problem)
+        remarks.append(pod.problem)
     if pod.host_network and pod.macs:
-        said.append("its annotation is left out: a pod on the host's network holds its node's NICs")
+        remarks.append("its annotation is left out: a pod on the host's network holds its node's NICs")
     why = _WHY.get(pod.stage, "")
     if not why and not counts:
         why = "belongs to a run that is over"
@@ -286,7 +286,9 @@ def _pod_line(pod: Pod, played: Replay, counts: bool, notes: dict[str, list[str]
         node=pod.node,
         counts=counts and bool(nics),
         nics=nics,
-        notes=tuple(([why] if why else []) + [note for note in said if not any(nic.address in note for nic in nics)]),
+        notes=tuple(
+            ([why] if why else []) + [note for note in remarks if not any(nic.address in note for nic in nics)]
+        ),
         created=pod.created,
         started=pod.started,
         finished=pod.finished,

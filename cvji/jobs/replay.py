@@ -76,7 +76,7 @@ def replay(snapshot: Snapshot, policy: Policy, now: float) -> Replay:
 
 
 def _lead(found: Replay, snapshot: Snapshot, at: float) -> None:
-    """Decide from `at` on, after what is recorded: whoever wrote that record held it to be what the job holds then."""
+    """Decide from `at` on, after what is recorded: its writer took it for what the job held then."""
     tracker = found.tracker
     tracker.lead([recorded.report for recorded in snapshot.recorded], at)
     _judge(found, at)

@@ -223,7 +223,7 @@ def look(settings: Settings, *commands: tuple[str, ...]) -> Cluster:
 
 
 def status(settings: Settings) -> None:
-    """What runs, where, who leads."""
+    """What runs, where, which informer is the leader."""
     kinds = "deployments,daemonsets,poddisruptionbudgets"
     cluster = look(settings, ("get", kinds, "-o", "wide"), ("get", "pods", "-o", "wide"))
     if settings.of["COMPONENT"] != "node":
