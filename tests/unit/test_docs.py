@@ -208,7 +208,7 @@ def test_payloads_are_the_services(payload: str) -> None:
 
 
 def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = blocks("docs/operating.md", "python")
+    (example,) = blocks("docs/by-hand.md", "python")
     with CloudVisionSimulator() as cloudvision:
         monkeypatch.setenv("API_TOKEN", cloudvision.token)
         monkeypatch.setenv("SSL_CERT_FILE", str(cloudvision.ca_file))

@@ -1,4 +1,4 @@
-"""From a node's sys folder to what CloudVision and a job on the host's network get: the examples in docs/operating.md are that."""
+"""From a node's sys folder to what CloudVision and a job on the host's network get, as docs/node-nics.md shows it."""
 
 import json
 import re
@@ -18,9 +18,8 @@ from cvji.sysfs.scan import scan
 from cvji.sysfs.state import state_of
 from tests.sysfs.trees import Host, bonded_host, sriov_host, sub_function_host
 
-OPERATING = (Path(__file__).parents[2] / "docs/operating.md").read_text("utf-8")
-SECTION = OPERATING.partition("\n## A node's NICs\n")[2].partition("\n## ")[0]
-EXAMPLES = [json.loads(text) for text in re.findall(r"^```json\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)]
+PAGE = (Path(__file__).parents[2] / "docs/node-nics.md").read_text("utf-8")
+EXAMPLES = [json.loads(text) for text in re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
 HOSTS = [bonded_host, sriov_host, sub_function_host]
 ADDRESSES = {"bond0": ("10.0.0.9",), "eno1": ("192.0.2.9",)}
 LINKS = Links(ips=ADDRESSES, vf_macs={"ens1f0np0": {1: "0c:42:a1:00:01:01"}})
