@@ -322,7 +322,8 @@ class Cluster:
     def begin_run(self, uid: str, started: int) -> None:
         """A run of the job begins; by its object, at `started` (0: it does not say).
 
-        What was created and has finished before that belongs to an earlier run, and pods that are gone to none.
+        Pods that were created and had finished before that belong to an earlier run, and so does what such pods left.
+        The run's own times are those of the pods that are there.
         """
         for pod in self.new_pods(uid):
             if pod.stage in _ENDED and pod.created < started and (pod.finished or 0) < started:

@@ -248,7 +248,7 @@ class Runs:
             if not finished or not self._unseen_pods(view) or finished < (job.started or 0):
                 return None
             self.state, self._vacant, self._let_go = State.VACANT, now, int(min(now, finished))
-            self._began = math.inf
+            self._began = math.inf  # what holds something next begins a run
         elif self.state is not State.VACANT:
             if self.state is not State.CHANGING:
                 self._since = math.inf

@@ -7,25 +7,18 @@ from typing import Any
 
 import pytest
 
-from cvji.jobs.report import Holds, JobState, of_macs
-from cvji.nodes.inventory import Nic, NodeReport
+from cvji.jobs.report import Holds
+from cvji.nodes.inventory import NodeReport
 from cvji.reports.records import Record, write_spec
 from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.cluster.crds import report_crds
-from tests.unit.test_records import MACS, UID, job_report
+from tests.e2e.full_reports import FULL, NODE
+from tests.unit.test_records import UID, job_report
+
+pytestmark = pytest.mark.cluster
 
 GROUP = "/apis/cloudvision.arista.io/v1"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-FULL = job_report(
-    run=2,
-    state=JobState.COMPLETED,
-    end=1_700_000_060,
-    kept=of_macs(MACS[:3]),
-    newest=1_699_999_000,
-    finished=1_700_000_050,
-    switched=True,
-)
-NODE = NodeReport("gpu-1", (Nic("eth1", MACS[0], ("10.0.0.1", "fe80::1")), Nic("eth2", MACS[1], ())))
 
 
 @pytest.fixture

@@ -8,32 +8,24 @@ from typing import Any
 
 import pytest
 
-from cvji.jobs.report import Holds, JobState, Key, of_macs
+from cvji.jobs.report import Holds, JobState, Key
 from cvji.kube.client import Api, ApiError
 from cvji.kube.reading import PAGE
-from cvji.nodes.inventory import Nic, NodeReport
+from cvji.nodes.inventory import NodeReport
 from cvji.reports.records import RESOURCES, Delivery, ListedRecord, Reason, Record, object_name
 from cvji.reports.tasks import Acknowledged, Changed, Event, Forgotten, Lost, Written
 from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.cluster.crds import report_crds
 from tests.deploy.rendered import one, render
+from tests.e2e.full_reports import FULL, NODE
 from tests.e2e.kit import write_kubeconfig
 from tests.unit.store.leader import Leader
-from tests.unit.test_records import MACS, UID, job_report
+from tests.unit.test_records import UID, job_report
+
+pytestmark = pytest.mark.cluster
 
 GROUP = "/apis/cloudvision.arista.io/v1"
 OK = Delivery(Reason.ACCEPTED, 1_700_000_100)
-FULL = job_report(
-    run=2,
-    state=JobState.COMPLETED,
-    end=1_700_000_060,
-    kept=of_macs(MACS[:3]),
-    newest=1_699_999_000,
-    finished=1_700_000_050,
-    switched=True,
-)
-
-NODE = NodeReport("gpu-1", (Nic("eth1", MACS[0], ("10.0.0.1", "fe80::1")), Nic("eth2", MACS[1], ())))
 
 
 @pytest.fixture
