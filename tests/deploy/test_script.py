@@ -165,22 +165,6 @@ def test_the_manifests_are_the_chart_with_the_settings(tmp_path: Path) -> None:
     assert "Namespace/cloudvision" in names(objects)
 
 
-def test_the_chart_is_pushed_where_a_registry_is_given(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    played = tmp_path / "bin/helm"
-    played.write_text(
-        f'#!/bin/sh\nif [ "$1" = push ]; then echo "$*" >"$HOME/pushed"; test -s "$2"; else exec {helm()} "$@"; fi\n'
-    )
-    played.chmod(0o755)
-    done = script(tmp_path, "manifests", "PUSH=true", "REGISTRY=registry.example.com/net", API_SERVER="cv")
-    assert done.returncode == 0, done.stderr
-    assert "kind: Deployment" in done.stdout
-    command, package, place = (tmp_path / "pushed").read_text().split()
-    assert (command, place) == ("push", "oci://registry.example.com/net/charts")
-    assert done.stderr == f"pushed {Path(package).name} to {place}\n"
-    assert script(tmp_path, "manifests", "PUSH=true").stderr == "manifests: PUSH needs REGISTRY, where to push to\n"
-
-
 @pytest.mark.parametrize(
     ("argument", "named"),
     [("jobs.owner=boss", "jobs.owner: "), ("apiToken=x", "additional properties 'apiToken' not allowed")],
