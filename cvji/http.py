@@ -59,8 +59,23 @@ def _https_pool(connected: Callable[[Any], None]) -> type[urllib3.HTTPSConnectio
             super().connect()
             connected(self.sock)
 
+        _held: list[bytes] | None = None
+
+        def request(self, *args: Any, **options: Any) -> None:
+            """Send a request, as urllib3 does, but headers and body as one TLS record: the server wakes up once."""
+            held: list[bytes] = []
+            self._held = held
+            try:
+                super().request(*args, **options)
+            finally:
+                self._held = None
+            self.send(b"".join(held))
+
         def send(self, data: Any) -> None:
             """Send bytes, as http.client does. Raises TimeoutError."""
+            if self._held is not None:
+                self._held.append(data)
+                return
             if time.monotonic() >= _deadline.at:
                 raise TimeoutError("not sent in time")
             super().send(data)

@@ -1,12 +1,16 @@
-"""Which proxy a request goes through, and when a server wants to be asked again."""
+"""How a request leaves, through which proxy, and when a server wants to be asked again."""
 
+import socket
+import threading
 from http.client import IncompleteRead, RemoteDisconnected
+from pathlib import Path
 
 import pytest
-from urllib3.exceptions import ProtocolError
+from urllib3.exceptions import HTTPError, ProtocolError
 
-from cvji.http import Proxy, bypassed, failure, proxy, proxy_for, retry_after, transport_error
+from cvji.http import Proxy, bypassed, failure, pool, proxy, proxy_for, retry_after, transport_error, within
 from cvji.settings import SettingsError
+from tests.simulator.certs import make_tls
 
 
 @pytest.mark.parametrize(
@@ -109,3 +113,28 @@ def test_retry_after_is_seconds_or_a_date_and_bounded(header: str | None, second
 )
 def test_a_failure_is_in_words_whatever_the_server_left_out(status: int, message: str, words: str) -> None:
     assert failure(status, message) == words
+
+
+def test_headers_and_body_leave_as_one_tls_record_and_not_after_the_deadline(tmp_path: Path) -> None:
+    context, authority = make_tls(tmp_path)
+    records: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            records.append(connection.recv(65536))  # one record at most
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            records.append(connection.recv(65536))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,), daemon=True)
+        server.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        manager = pool(None, ca_certs=str(authority))
+        assert manager.request("POST", url, body=b"the body", timeout=10).data == b"ok"
+        with within(0), pytest.raises(HTTPError, match="not sent in time"):
+            manager.request("POST", url, body=b"too late", timeout=1)
+        manager.clear()
+        server.join()
+    assert records[0].startswith(b"POST / HTTP/1.1\r\n")
+    assert records[0].endswith(b"\r\n\r\nthe body")
+    assert records[1] == b""
