@@ -99,7 +99,7 @@ WORDS: list[tuple[tuple[str, str], list[Object], Object, str]] = [
 
 def test_every_further_word_for_an_end_and_for_what_is_none(stage: Stage) -> None:
     cluster = stage.cluster
-    stage.informer()
+    stage.informer(START_MAX_WAIT="60s")
     made = []
     for number, (kind, *_) in enumerate(WORDS):
         name = f"j{number:02}-{kind[1].lower()}"
@@ -112,6 +112,9 @@ def test_every_further_word_for_an_end_and_for_what_is_none(stage: Stage) -> Non
     for (name, owner, runs), (kind, _, status, state) in zip(made, WORDS, strict=True):
         if kind == ("ray.io", "RayCluster"):  # no time of its own: its pods have
             cluster.set_status(runs, pod_status("Failed", START, END))
+            later = cluster.create(job("batch", "Job", "later"))
+            cluster.run_pod(pod("later-0", later, mac(99)), START)
+            stage.wait_for_states("later", "RUNNING")  # pods are watched in order: the failed one has been seen
         cluster.set_status(owner, status)
         first, last = stage.wait_for_states(name, "RUNNING", state)
         assert last["end_time"] == END, name
