@@ -32,4 +32,6 @@ docker-list) docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$
 *-list) "$engine" manifest push --all --digestfile "$digest" "$reference" "docker://$reference" >&2 ;;
 *) "$engine" push --digestfile "$digest" "$reference" "docker://$reference" >&2 ;;
 esac
+# buildah 1.28 says nothing and ends with 0 when it could not push a list.
+[ -s "$digest" ] || { echo "$engine did not push $reference" >&2; exit 1; }
 cat "$digest"

@@ -94,6 +94,16 @@ def test_a_push_prints_the_digest(engine: str, platforms: str, project: Path) ->
     assert done.stdout.split() == [DIGEST]
 
 
+@pytest.mark.parametrize("platforms", ["", BOTH])
+@pytest.mark.parametrize("engine", ["docker", "buildah"])
+def test_a_push_without_a_digest_has_failed(engine: str, platforms: str, project: Path) -> None:
+    tool = project.parent / "bin" / engine
+    tool.write_text("#!/bin/sh\n")
+    done = run(project, "build/push.sh", ENGINE=engine, REGISTRY="r.io/n", IMAGE_TAG="v7", PLATFORMS=platforms)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{engine} did not push r.io/n/cv-job-informer:v7\n"
+
+
 def test_no_script_of_the_build_assumes_an_architecture() -> None:
     for file in [ROOT / "Containerfile", *(ROOT / "build").iterdir()]:
         if file.is_file():
