@@ -127,6 +127,21 @@ def test_the_image_is_there_under_the_digest_that_is_deployed(registry: Registry
     digest, body = registry.get(f"net/cv-job-informer/manifests/{printed}")
     assert digest == printed
     assert registry.get(f"net/cv-job-informer/manifests/{tag}") == (digest, body)
+    refused = subprocess.run(
+        [str(ROOT / "build/push.sh")],
+        env={
+            **registry.env,
+            "REGISTRY": place,
+            "IMAGE_TAG": tag,
+            "ENGINE": "buildah",
+            **env,
+            "SSL_CERT_FILE": "/dev/null",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (refused.returncode != 0, refused.stdout) == (True, "")
     held = json.loads(body)
     if several:
         assert {item["platform"]["architecture"] for item in held["manifests"]} == set(platforms)
