@@ -86,9 +86,15 @@ def template(values: Object, *more: str, kubernetes: str = KUBERNETES) -> subpro
 def render(values: Object | str = "", *, kubernetes: str = KUBERNETES) -> list[Object]:
     """Every object of the chart, with the values of a form, or with these, beside those that are needed."""
     values = FORMS[values] if isinstance(values, str) else values
-    done = template(merged(NEEDED, values), kubernetes=kubernetes)
+    text = _rendered(json.dumps(merged(NEEDED, values)), kubernetes)
+    return [item for item in yaml.load_all(text, yaml.CSafeLoader) if item]
+
+
+@cache
+def _rendered(values: str, kubernetes: str) -> str:
+    done = template(json.loads(values), kubernetes=kubernetes)
     assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
+    return done.stdout
 
 
 def one(objects: list[Object], kind: str, name: str) -> Object:

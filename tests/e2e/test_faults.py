@@ -59,6 +59,7 @@ OUTAGE = 30.0  # seconds: by then every watch waits its longest between two atte
 
 
 def test_the_api_server_down_for_half_a_minute(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
+    kubernetes.unserve("apiextensions.k8s.io", "customresourcedefinitions")  # then API discovery is asked all the time
     program = simulated.informer(LOG_LEVEL="debug")
     names = ("gone", "ends", "goes-on")
     gone, _, goes_on = (start(simulated, name) for name in names)
