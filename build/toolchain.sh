@@ -23,7 +23,14 @@ done
 sed -n -e 's/^Source: //p' -e 's/^Version: //p' ./*.dsc | paste -sd ' \n' >/opt/sources.txt
 cat /opt/sources.txt
 
+# Both OpenSSL and Python say when they were built. The same sources are the same bytes, whenever they are built.
+dated() {
+    SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -S Timestamp)
+    export SOURCE_DATE_EPOCH
+}
+
 cd /tmp/sources/openssl-*/
+dated
 ./Configure "linux-$(uname -m)" --prefix=/opt/openssl --libdir=lib --openssldir=/etc/ssl \
     no-tests no-legacy no-engine no-comp no-ssl3 -O2 >/dev/null
 make -s -j"$(nproc)" build_libs >/dev/null
@@ -36,6 +43,7 @@ make -s -j"$(nproc)" libz.a >/dev/null
 make -s install >/dev/null
 
 cd /tmp/sources/python3.11-*/
+dated
 # Static: the interpreter becomes part of the executable. The modules that are left out are not used and want libraries.
 ./configure -q --prefix=/opt/python --with-openssl=/opt/openssl --with-openssl-rpath=auto --without-doc-strings \
     --disable-test-modules --without-ensurepip CFLAGS=-g0 \
