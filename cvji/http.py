@@ -54,15 +54,15 @@ def _https_pool(connected: Callable[[Any], None]) -> type[urllib3.HTTPSConnectio
     """urllib3's pool, with connections that keep to the deadline and give their socket to `connected`."""
 
     class Connection(urllib3.connection.HTTPSConnection):
+        _held: list[bytes] | None = None  # what request() is to send, while it is put together
+
         def connect(self) -> None:
             """Connect, with TLS, as http.client does."""
             super().connect()
             connected(self.sock)
 
-        _held: list[bytes] | None = None
-
         def request(self, *args: Any, **options: Any) -> None:
-            """Send a request, as urllib3 does, but headers and body as one TLS record: the server wakes up once."""
+            """Send a request, as urllib3 does, but headers and body in one write: the server wakes up once."""
             held: list[bytes] = []
             self._held = held
             try:

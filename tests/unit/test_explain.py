@@ -181,7 +181,8 @@ def test_a_job_agrees_at_every_moment_of_its_life(records: bool) -> None:
         max_size=8,
     ),
     st.booleans(),
-    st.sampled_from([60.0, float("inf")]),
+    # Not 60: in the very second in which a vacant run ends another pod may begin, and no object shows which came first.
+    st.sampled_from([60.5, float("inf")]),
 )
 def test_explain_and_the_tracker_agree(deeds: list[tuple[int, str, int]], ends: bool, wait: float) -> None:
     """Pods run and end in any order; whoever has watched and whoever looks now say the same of the run."""
