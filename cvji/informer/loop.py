@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from cvji.cloudvision.client import Answer, Verdict
 from cvji.informer.inbox import (
@@ -31,6 +31,7 @@ from cvji.informer.inbox import (
 from cvji.informer.jobevents import Announcer
 from cvji.jobs.report import Key, RunReport
 from cvji.kube.events import ClusterEvent, Discovered, Listed, Resource, Unserved, WatchLost
+from cvji.kube.served import PODS
 from cvji.kube.watches import Watches
 from cvji.nodes.inventory import NodeReport
 from cvji.reports.book import Acknowledge, Action, Check, Forget, Send, Write
@@ -38,6 +39,7 @@ from cvji.reports.records import Delivery, Reason
 from cvji.reports.reporter import Reporter
 from cvji.reports.store import Store
 from cvji.reports.tasks import Changed, Lost, Written
+from cvji.reports.tasks import Event as StoreEvent
 from cvji.telemetry.metrics import Metrics, Moment, Watch
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class Loop:
         inbox: "queue.Queue[Message]",
         metrics: Metrics,
         *,
+        sources: Collection[tuple[str, str]] = (),
         keep: Callable[[ClusterEvent], bool] = lambda _: True,
         recover: Callable[[int], None] = lambda _: None,
         check: Callable[[], None] = lambda: None,
@@ -79,12 +82,15 @@ class Loop:
         events: Announcer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`keep` says which watch events are of interest. `recover` reads the records of former leaders, `check` those
-        that stand now; both answer on the inbox. `release` ends the leadership, at once for a successor if asked to.
+        """`sources` are the kinds that say what pods hold: nothing is decided before they are listed, unless they are
+        refused; nor before pods are, in any case. `keep` says which watch events are of interest. `recover` reads the
+        records of former leaders, `check` those that stand now; both answer on the inbox. `release` ends the
+        leadership, at once for a successor if asked to.
         """
         self._reporter, self._watches, self._deliver, self._records = reporter, watches, deliver, records
         self._inbox = inbox
         self._metrics = metrics
+        self._sources = sources
         self._keep, self._recover, self._check, self._release = keep, recover, check, release
         self._events = events
         self._clock = clock
@@ -152,19 +158,22 @@ class Loop:
         return IDLE if deadline is None else min(max(deadline - self._clock(), 0.0), IDLE)
 
     def _do(self, action: Action) -> None:
+        events: list[StoreEvent] = []
         match action:
             case Send(key, revision):
                 self._deliver.put(key, revision)
             case Write(record) if self._records:
-                self._records.write(record)
+                events = self._records.write(record)
             case Acknowledge(key, revision, delivery) if self._records:
-                self._records.acknowledge(key, revision, delivery)
+                events = self._records.acknowledge(key, revision, delivery)
             case Forget(key) if self._records:
-                self._records.forget(key)
+                events = self._records.forget(key)
             case Check():
                 self._check()
             case _:
                 raise AssertionError(f"{action} without records")
+        for event in events:  # not by the queue, for which this thread would wait when it is full
+            self._take(event)
 
     # --- what happens -------------------------------------------------------------------------------
 
@@ -196,8 +205,8 @@ class Loop:
             case Checked(records):
                 for listed in records:
                     book.recheck(listed)
-            case Written(key, revision):
-                book.written(key, revision, now)
+            case Written(key, revision, remembered):
+                book.written(key, revision, now, remembered=remembered)
             case Changed(key):
                 book.rewrite(key)
             case Lost():
@@ -228,9 +237,10 @@ class Loop:
                 self._listed.add(resource)
                 if round_ >= self._round:
                     (self._awaited or set()).discard(resource)
-            case WatchLost(resource):
+            case WatchLost(resource, refused):
                 self._listed.discard(resource)
-                (self._awaited or set()).discard(resource)
+                if resource != PODS and (refused or resource.key not in self._sources):
+                    (self._awaited or set()).discard(resource)
             case _ if not self._keep(event):
                 return
         self._reporter.apply(event, now)

@@ -42,7 +42,7 @@ from cvji.kube.client import Api, ApiError
 from cvji.kube.events import Applied, ClusterEvent, Deleted
 from cvji.kube.lease import LEASE_DURATION, RENEW_DEADLINE, Elector
 from cvji.kube.reading import PAGE
-from cvji.kube.served import PODS
+from cvji.kube.served import CLAIMS, PODS
 from cvji.kube.watches import Wanted, Watches
 from cvji.malloc import give_back_large_blocks
 from cvji.nodes.inventory import NodeReport, read_node_state
@@ -51,6 +51,8 @@ from cvji.output import say_or_end
 from cvji.reports.records import ListedRecord, RecordError, Unreadable
 from cvji.reports.reporter import Reporter
 from cvji.reports.store import Store
+from cvji.reports.tasks import Acknowledged, Forgotten
+from cvji.reports.tasks import Event as StoreEvent
 from cvji.settings import NodeConfigMode
 from cvji.telemetry.metrics import Metrics
 
@@ -58,6 +60,8 @@ log = logging.getLogger(__name__)
 
 NAME = "cv-job-informer"  # of the Lease
 RETRY = 2.0  # seconds after which the records are read again that could not be
+PATIENCE = 10.0  # seconds for which a missing permission is taken for that of an API server that has just started
+LATE = 30.0  # seconds after which a kind of records is tried again that has no CRD, or may not be listed
 
 
 class Printer:
@@ -111,13 +115,15 @@ class Informer:
         self._store: Store | None = None
         if settings.state_namespace and client is not None:
             self._store = Store(
-                api, settings.state_namespace, location=settings.location, emit=self.inbox.put, permit=permit
+                api, settings.state_namespace, location=settings.location, emit=self._recorded, permit=permit
             )
+        registry = Registry(settings.job_kinds)
         node_kind = NODE_STATES.get(settings.nodeconfig_mode)
         self.reporter = Reporter(
             Policy(settings.jobconfig_mode, settings.job_owner, settings.stability_delay, settings.start_max_wait),
             settings.location,
             durable=self._store is not None,
+            job_kinds={kind.key for kind in registry},
             node_kind=node_kind,
             resync=settings.resync_interval,
             history=settings.report_history,
@@ -132,26 +138,28 @@ class Informer:
         self._namespaces = frozenset(settings.namespace) if len(settings.namespace) > 1 else frozenset()
         self.loop = Loop(
             self.reporter,
-            self._watches(settings, api, node_kind),
+            self._watches(settings, api, registry, node_kind),
             self.deliver,
             self._store,
             self.inbox,
             metrics,
+            sources=[CLAIMS] + ([node_kind] if node_kind else []),
             keep=self._is_wanted,
-            recover=self._recover,
+            recover=lambda term: self._start("records", partial(self._take_over, term)),
             check=lambda: self._start("records", self._check),
             release=self._release,
             events=Announcer(Writer(api, _identity(settings)).put) if settings.events and client is not None else None,
             clock=clock,
         )
 
-    def _watches(self, settings: InformerSettings, api: Api, node_kind: tuple[str, str] | None) -> Watches:
+    def _watches(
+        self, settings: InformerSettings, api: Api, registry: Registry, node_kind: tuple[str, str] | None
+    ) -> Watches:
         namespace = settings.namespace[0] if len(settings.namespace) == 1 else ""
-        registry = Registry(settings.job_kinds)
         wanted = {kind.key: Wanted(partial(registry.read, kind), namespace) for kind in registry}
         note = log.debug if log.isEnabledFor(logging.DEBUG) else None
-        wanted["", "Pod"] = Wanted(partial(_read_pod, registry, note), namespace)
-        wanted["resource.k8s.io", "ResourceClaim"] = Wanted(partial(read_claim, note=note), namespace)
+        wanted[PODS.key] = Wanted(partial(_read_pod, registry, note), namespace)
+        wanted[CLAIMS] = Wanted(partial(read_claim, note=note), namespace)
         if node_kind:
             # Ours count from our own namespace only: who can create them elsewhere is not discovery.
             ours = settings.nodeconfig_mode is NodeConfigMode.DISCOVERY
@@ -220,22 +228,30 @@ class Informer:
 
     # --- records ------------------------------------------------------------------------------------
 
-    def _recover(self, term: int) -> None:
-        if self._store is None:
-            self.inbox.put(Recovered([], last=True))
-        else:
-            self._start("records", partial(self._take_over, self._store, term))
+    def _recorded(self, event: StoreEvent) -> None:
+        if not isinstance(event, Acknowledged | Forgotten):  # which nothing waits for
+            self.inbox.put(event)
 
-    def _take_over(self, store: Store, term: int) -> None:
-        while True:
+    def _take_over(self, term: int) -> None:
+        store, impatient_at = self._store, time.monotonic() + PATIENCE
+        while store is not None:
             try:
-                for page in _pages(store.take_over(term)):
+                for page in _pages(store.take_over(term, patient=time.monotonic() < impatient_at)):
                     self.inbox.put(Recovered(page, last=False))
                 break
             except ApiError as err:
                 log.error("the records of former leaders cannot be read: %s; trying again", err)
                 threading.Event().wait(RETRY)
         self.inbox.put(Recovered([], last=True))
+        while store is not None and store.unread():
+            threading.Event().wait(LATE)
+            try:
+                if store.late():
+                    log.error("records of former leaders can be read only now: starting again, to go on from them")
+                    self.inbox.put(Stop(1))
+                    return
+            except ApiError as err:
+                log.debug("the records cannot be listed: %s; trying again", err)
 
     def _check(self) -> None:
         if self._store is not None:

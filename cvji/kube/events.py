@@ -56,9 +56,12 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class WatchLost(msgspec.Struct, frozen=True):
-    """Objects of a resource may now exist, or be gone, unseen: it is forbidden, failing, or no longer served."""
+    """Objects of a resource may now exist, or be gone, unseen: its list fails, or (`refused`) it is forbidden or no
+    longer served.
+    """
 
     resource: Resource
+    refused: bool = False
 
 
 class Discovered(msgspec.Struct, frozen=True):

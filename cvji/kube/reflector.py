@@ -47,6 +47,8 @@ BACKOFF_MAX = 30.0
 SHORT_WATCH = 1.0
 # What RBAC forbids or the server no longer serves changes by people's hands.
 FORBIDDEN_WAIT = 60.0
+# An API server that has just started forbids what it allows a few seconds later: its RBAC rules are not read yet.
+REFUSALS = 3
 # About half a minute of failing lists (a broken conversion webhook, say): the other kinds go on without.
 LIST_FAILURES = 6
 
@@ -168,10 +170,10 @@ class Reflector(Generic[T]):
                 if self._doubted and self._version is not None and not err.code:
                     continue  # we ended that watch ourselves
                 failures = 1 if events else failures + 1
-                if err.code in (403, 404):
+                if err.code == 404 or (err.code == 403 and failures >= REFUSALS):
                     if available:
                         log.log(self._lost_level, "%s: %s", self._resource, err)
-                        self._emit([WatchLost(self._resource)])
+                        self._emit([WatchLost(self._resource, refused=True)])
                     available = False
                     self._version = None
                     if err.code == 404:

@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 
 PODS = Resource("", "v1", "Pod", "pods")
+CLAIMS = ("resource.k8s.io", "ResourceClaim")  # by group and kind: versions differ
 
 
 class Served(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ I/O, clock or thread. Times are seconds since the epoch. Only `newest` may be ca
 """
 
 from collections import deque
+from collections.abc import Iterator
 
 import msgspec
 
@@ -65,13 +66,15 @@ class Newest(msgspec.Struct, frozen=True, gc=False):
 class _Entry(msgspec.Struct):
     """One key.
 
-    `content`: the revision since which CloudVision is to hold the same. `written` and `delivered`: the newest revisions
-    in the cluster and at CloudVision, -1 for none. `over`: no report follows.
+    `content`: the revision since which CloudVision is to hold the same. The newest revisions, -1 for none, are:
+    `recorded` in the cluster; `written` there, or known not to be possible; `delivered` to CloudVision. `over`: no
+    report follows.
     """
 
     key: Key
     newest: Newest
     content: int
+    recorded: int = -1
     written: int = -1
     delivered: int = -1
     over: bool = False
@@ -93,7 +96,7 @@ class Book:
         self._location = location
         self._durable = durable
         self._entries: dict[Key, _Entry] = {}
-        self._actions: list[Action] = []
+        self._actions: deque[Action] = deque()
         self._waiting: deque[tuple[float, Key, int]] = deque()  # since when; in order
         self._history: deque[tuple[float, Key]] = deque()  # keys of delivered records of ended runs, oldest first
         self._unsettled: set[Key] = set()  # of which CloudVision does not hold yet what it is to hold
@@ -105,10 +108,10 @@ class Book:
         self._round_step = 0.0
         self._resync_at = 0.0
 
-    def take(self) -> list[Action]:
-        """What is to be done now, in order."""
-        actions, self._actions = self._actions, []
-        return actions
+    def take(self) -> Iterator[Action]:
+        """What is to be done now, in order; also what follows from doing it. Should one fail, the next call goes on."""
+        while self._actions:
+            yield self._actions.popleft()
 
     # --- decisions ----------------------------------------------------------------------------------
 
@@ -168,10 +171,16 @@ class Book:
             entry.written < entry.newest.revision for key in self._unsettled if (entry := self._entries.get(key))
         )
 
-    def written(self, key: Key, revision: int, now: float) -> None:
-        """The record of a revision is in the cluster; or cannot be written, and its report does not wait for that."""
+    def written(self, key: Key, revision: int, now: float, *, remembered: bool = True) -> None:
+        """The record of a revision is in the cluster; or (not `remembered`) its report does not wait for that."""
         entry = self._entries.get(key)
-        if entry is None or revision <= entry.written:
+        if entry is None:
+            return
+        if remembered:
+            entry.recorded = max(entry.recorded, revision)
+        if revision <= entry.written:
+            if remembered and not entry.settled:  # later than its report could wait: now the record can keep it
+                self._waiting.append((now, key, revision))
             return
         entry.written = revision
         if revision < entry.newest.revision:
@@ -214,11 +223,12 @@ class Book:
         del self._entries[key]
         self._nodes -= key[0] == "node"
         if removed:
-            self._forget(key)
+            self.forget(key)
         elif self._durable:
             self._history.append((now, key))
 
-    def _forget(self, key: Key) -> None:
+    def forget(self, key: Key) -> None:
+        """Delete the record."""
         if self._durable:
             self._actions.append(Forget(key))
 
@@ -235,7 +245,7 @@ class Book:
     def restore(self, listed: ListedRecord, now: float) -> None:
         """Continue from a record that a predecessor left. What was not delivered, or to another location, is sent."""
         key, report = listed.record.key, listed.record.report
-        entry = self._add(_Entry(key, Newest(0, report), 0, 0, 0 if listed.delivered else -1))
+        entry = self._add(_Entry(key, Newest(0, report), 0, 0, 0, 0 if listed.delivered else -1))
         if listed.location != self._location:
             self.put(report, now)
         elif not listed.delivered:
@@ -250,7 +260,7 @@ class Book:
         key = listed.record.key
         if key not in self._entries:
             if all(key != old for _, old in self._history):
-                self._forget(key)
+                self.forget(key)
         elif listed.changed:
             self.rewrite(key)
 
@@ -276,7 +286,7 @@ class Book:
             self._note_waiting(*self._waiting.popleft()[1:], now)
         kept_since = now - self._history_age
         while self._history and (self._history[0][0] <= kept_since or len(self._history) > HISTORY_SIZE):
-            self._forget(self._history.popleft()[1])
+            self.forget(self._history.popleft()[1])
         if self._resync:
             self._send_again(now)
 
@@ -286,7 +296,7 @@ class Book:
             return
         waits = self._trouble if self._trouble.at else Delivery(Reason.PENDING, int(now))
         self._acknowledge(key, revision, waits)
-        if entry.over and self._durable:
+        if entry.over and entry.recorded == revision:
             entry.newest = Newest(revision, None)
 
     def _send_again(self, now: float) -> None:

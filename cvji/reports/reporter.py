@@ -4,7 +4,7 @@ Events go in by `apply`; once `lead` is called, `advance` decides, and `take` gi
 that comes back into the book. A standby is a reporter that does not lead: it sees everything and decides nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from cvji.jobs.nics import NodeNics
 from cvji.jobs.policy import Policy
@@ -12,7 +12,7 @@ from cvji.jobs.report import RunReport
 from cvji.jobs.runs import State
 from cvji.jobs.tracker import Event, JobGone, Keep, Report, Tracker
 from cvji.jobs.view import Problem
-from cvji.kube.events import Applied, Deleted, Listed
+from cvji.kube.events import Applied, Deleted, Listed, Resource, Unserved
 from cvji.macs import pack
 from cvji.nodes.inventory import Inventory, NodeReport, NodeState, fingerprint
 from cvji.reports.book import HISTORY_AGE, Book
@@ -34,12 +34,14 @@ class Reporter:
         location: str,
         *,
         durable: bool,
+        job_kinds: Collection[tuple[str, str]],
         node_kind: tuple[str, str] | None = None,
         resync: float = 0.0,
         history: float = HISTORY_AGE,
         problem: Callable[[Problem], None] = lambda _: None,
     ) -> None:
-        """`durable`: there are records in the cluster. `node_kind`: group and kind of node states.
+        """`durable`: there are records in the cluster. `job_kinds`, `node_kind`: group and kind of the jobs and node
+        states that are followed. What is recorded of other jobs ends; other nodes' records are somebody else's.
 
         `resync`: seconds, 0 for never. `history`: seconds, see Book. `problem` is called with what
         cannot be understood in an object.
@@ -47,6 +49,7 @@ class Reporter:
         self.book = Book(location, durable=durable, resync=resync, history=history)
         self._node_kind, self._problem = node_kind, problem
         self._tracker = Tracker(policy, problem)
+        self._job_kinds = job_kinds
         self._inventory = Inventory()
         self._newest: dict[str, RunReport] = {}  # while records are read: of each job the newest run
         self._nodes: dict[str, bytes] = {}  # and of each node the fingerprint of its NICs
@@ -59,7 +62,7 @@ class Reporter:
                     self._problem(Problem(f"node {state.node}", warning))
             case Deleted(NodeState() as state):
                 self._inventory.remove(state)
-            case Listed(resource) if resource.key == self._node_kind:
+            case Listed(Resource(key=key)) | Unserved(key) if key == self._node_kind:
                 self._inventory.listed()
                 return
             case _:
@@ -70,11 +73,17 @@ class Reporter:
     def restore(self, listed: ListedRecord, now: float) -> None:
         """Take a record that a predecessor left; before `lead`."""
         report = listed.record.report
+        if isinstance(report, NodeReport) and self._node_kind is None:
+            self.book.forget(listed.record.key)
+            return
         self.book.restore(listed, now)
         if isinstance(report, NodeReport):
             if report.nics:
                 self._nodes[report.node] = fingerprint(report.nics)
             return
+        group, _, kind = report.kind.partition("/")
+        if (group, kind) not in self._job_kinds:  # JOB_KINDS had it: nothing will be seen of it
+            self._tracker.apply(Unserved((group, kind)), now)
         known = self._newest.get(report.job)
         if known is None or known.run <= report.run:
             self._newest[report.job] = report

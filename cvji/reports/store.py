@@ -55,7 +55,7 @@ class Store:
         jitter: Callable[[], float] = random.random,
         connections: int = CONNECTIONS,
     ) -> None:
-        """`emit` is given what came of each write, by any thread and with no lock held.
+        """`emit` is given what came of each write, by this store's threads and with no lock held; it may block.
 
         `permit` says for how many seconds a request started now may last; 0: this process may not write (its Lease has
         run out).
@@ -79,20 +79,22 @@ class Store:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    def write(self, record: Record) -> None:
-        """Write the record's spec soon: `Written` follows. It replaces an older one that waits under its key."""
-        self._submit(lambda queue, now: queue.put(record, now))
+    # Each returns what is known at once; the rest is emitted. (Who reads what is emitted must not wait for itself.)
 
-    def acknowledge(self, key: Key, revision: int, delivery: Delivery) -> None:
+    def write(self, record: Record) -> list[Event]:
+        """Write the record's spec soon: `Written` follows. It replaces an older one that waits under its key."""
+        return self._submit(lambda queue, now: queue.put(record, now))
+
+    def acknowledge(self, key: Key, revision: int, delivery: Delivery) -> list[Event]:
         """Write within a second or two what is known of a revision's delivery: `Acknowledged` follows.
 
         Passed over where a newer revision has been written or waits, or the status says so already.
         """
-        self._submit(lambda queue, now: queue.acknowledge(key, revision, delivery, now))
+        return self._submit(lambda queue, now: queue.acknowledge(key, revision, delivery, now))
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: Key) -> list[Event]:
         """Delete the object soon: `Forgotten` follows."""
-        self._submit(lambda queue, now: queue.forget(key, now))
+        return self._submit(lambda queue, now: queue.forget(key, now))
 
     def flush(self, within: float) -> bool:
         """Write what waits, statuses too, in at most so many seconds; whether all of it was written that could be."""
@@ -110,11 +112,11 @@ class Store:
             self._closing = True
             self._changed.notify_all()
 
-    def _submit(self, change: Callable[[WriteQueue, float], list[Event]]) -> None:
+    def _submit(self, change: Callable[[WriteQueue, float], list[Event]]) -> list[Event]:
         with self._changed:
             events = change(self._queue, self._clock())
             self._changed.notify()
-        self._report(events)
+        return events
 
     def _report(self, events: list[Event]) -> None:
         for event in events:
@@ -124,17 +126,18 @@ class Store:
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    def take_over(self, term: int) -> Iterator[ListedRecord | Unreadable]:
+    def take_over(self, term: int, *, patient: bool = False) -> Iterator[ListedRecord | Unreadable]:
         """Everything that former leaders have left; once it is exhausted, writing begins. Raises ApiError.
 
         `term` is the Lease's leaseTransitions. It is raised above every term that stands in an object, for a Lease that
         was deleted by hand counts from 0 again. An ApiError ends it: take over again. A kind without CRD or permission
-        is logged once, and is as if there were no objects.
+        is logged once, is as if there were no objects, and is not written (`late`); but while `patient` a missing
+        permission is an ApiError: an API server that has just started may not know of it yet.
         """
         with self._changed:
             self._queue.begin()
         highest = -1
-        for found in self._list():
+        for found in self._list(taking_over=True, patient=patient):
             highest = max(highest, found.stored.term)
             yield found
         self._term = max(term, highest + 1)
@@ -154,17 +157,42 @@ class Store:
                 return
             yield found
 
+    def unread(self) -> list[KindName]:
+        """The kinds that could not be listed at the takeover, nor since."""
+        with self._changed:
+            return list(self._queue.unread)
+
+    def late(self) -> bool:
+        """Whether former leaders left records that could not be read at the takeover, and can be now: take over again,
+        in a new process. A kind of which there is none is written from now on. Raises ApiError.
+        """
+        for kind in self.unread():
+            try:
+                if next(self._pages(kind), None) is not None:
+                    return True
+            except ApiError as err:
+                if err.code not in (403, 404):
+                    raise
+                continue
+            with self._changed:
+                self._queue.reopen(kind)
+                self._changed.notify_all()
+        return False
+
     def get(self, key: Key) -> ListedRecord | None:
         """One record; None if there is no such object. Raises ApiError or RecordError."""
         body = self._look(key)
         return None if body is None else read(key[0], body)
 
-    def _list(self) -> Iterator[ListedRecord | Unreadable]:
+    def _list(self, *, taking_over: bool = False, patient: bool = False) -> Iterator[ListedRecord | Unreadable]:
         with self._changed:
             self._queue.begin_listing()
+            unread = set(self._queue.unread)
         seen: set[Key] = set()
         whole: list[KindName] = []
         for kind in RESOURCES:
+            if kind in unread:
+                continue
             try:
                 for raw in self._pages(kind):
                     listed = read_any(kind, raw)
@@ -178,13 +206,15 @@ class Store:
                         yield known
                 whole.append(kind)
             except ApiError as err:
-                if err.code not in (403, 404):
+                if err.code not in (403, 404) or (patient and err.code == 403):
                     raise
                 self._log(kind, "list", err.code, str(err))
                 with self._changed:
                     events = self._queue.close(kind, self._clock())
+                    if taking_over:
+                        self._queue.unread.add(kind)
                 self._report(events)
-        self._submit(lambda queue, _: queue.end_listing(whole, seen))
+        self._report(self._submit(lambda queue, _: queue.end_listing(whole, seen)))
 
     def _pages(self, kind: KindName) -> Iterator[msgspec.Raw]:
         """Each object; some of them twice, if a page has expired and the list is started again."""

@@ -11,7 +11,7 @@ import msgspec
 
 from cvji.backoff import backoff
 from cvji.jobs.report import Key, KindName
-from cvji.reports.records import Delivery, ListedRecord, Record, Stored, first_status
+from cvji.reports.records import RESOURCES, Delivery, ListedRecord, Record, Stored, first_status
 from cvji.reports.tasks import (
     EDITED,
     Acknowledged,
@@ -82,10 +82,10 @@ class WriteQueue:
         self._connections = connections
         self._held: dict[Key, Held] = {}
         self._pending: dict[Key, _Pending] = {}
-        kinds: tuple[KindName, ...] = ("job", "node")
-        self._lanes = {(kind, urgent): _Lane() for kind in kinds for urgent in (True, False)}
+        self._lanes = {(kind, urgent): _Lane() for kind in RESOURCES for urgent in (True, False)}
         self._serial = itertools.count(1)
         self._recent: set[Key] | None = None  # touched since the listing that is under way began
+        self.unread: set[KindName] = set()  # former leaders' objects could not be listed: not to be written over
         self._lost = False
         self._lag = STATUS_LAG
 
@@ -167,6 +167,7 @@ class WriteQueue:
     def begin(self) -> None:
         """Nothing is known of the cluster yet."""
         self._held.clear()
+        self.unread.clear()
 
     def begin_listing(self) -> None:
         """A list begins: what is written from now on is newer than what the list shows."""
@@ -195,6 +196,12 @@ class WriteQueue:
     def close(self, kind: KindName, now: float) -> list[Event]:
         """The CRD, the namespace or the permission is missing: retry at long intervals."""
         return [event for urgent in (True, False) for event in self._close(kind, urgent, now)]
+
+    def reopen(self, kind: KindName) -> None:
+        """There is no object of the kind: it may be written."""
+        self.unread.discard(kind)
+        for urgent in (True, False):
+            self._lanes[kind, urgent].paused_until = 0.0
 
     def _close(self, kind: KindName, urgent: bool, now: float) -> list[Event]:
         lane = self._lanes[kind, urgent]
@@ -254,8 +261,8 @@ class WriteQueue:
         lazy = self._lazy_in_flight() < max(self._connections - 1, 1)
         return [
             (urgent, lane)
-            for (_, urgent), lane in self._lanes.items()
-            if (urgent or lazy) and not ((lane.failures or lane.closed) and lane.in_flight)
+            for (kind, urgent), lane in self._lanes.items()
+            if (urgent or lazy) and kind not in self.unread and not ((lane.failures or lane.closed) and lane.in_flight)
         ]
 
     def _lazy_in_flight(self) -> int:
@@ -272,7 +279,7 @@ class WriteQueue:
         return None
 
     def _schedule(self, key: Key, at: float) -> None:
-        """Put the key into its lane; it keeps its place there if that is not later."""
+        """Put the key into its lane; it keeps an earlier place."""
         pending = self._pending[key]
         if pending.task is not None:
             return
@@ -299,8 +306,7 @@ class WriteQueue:
         pending, lane = self._pending[key], self._lanes[key[0], isinstance(task, WriteSpec)]
         pending.task = None
         lane.in_flight -= 1
-        events: list[Event] = []
-        at = now
+        events, at = list[Event](), now
         tried = task.record if isinstance(task, WriteSpec) else None
         overtaken = pending.record is not None and pending.record is not tried
         if outcome is Outcome.BUSY:
@@ -334,8 +340,6 @@ class WriteQueue:
             case Outcome.FAILED:
                 pending.failures += 1
                 at = now + max(self._backoff(BACKOFF_FIRST, BACKOFF_MAX, pending.failures), result.retry_after)
-            case _:
-                pass
         if outcome in (Outcome.BUSY, Outcome.FAILED):
             pending.uncertain |= isinstance(task, WriteSpec) and task.held is None
         if overtaken:

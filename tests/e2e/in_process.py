@@ -21,7 +21,7 @@ import pytest
 from cvji.cloudvision.client import Client, Token
 from cvji.cloudvision.outbox import Dispatcher
 from cvji.commands import InformerSettings
-from cvji.informer.inbox import Message, Stop
+from cvji.informer.inbox import QUEUE_BATCHES, Message, Stop
 from cvji.informer.run import Informer
 from cvji.kube.client import JSON, Api
 from cvji.settings import CloudVision
@@ -58,8 +58,8 @@ class Clock:
 class _Inbox(queue.Queue[Message]):
     """The loop's queue, which knows whether the loop has dealt with everything that was put into it."""
 
-    def __init__(self) -> None:
-        super().__init__(1000)
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
         self.puts = self.taken = self.done = 0
         self._counting = threading.Lock()
 
@@ -128,7 +128,7 @@ class _Api(Api):
 class InProcess:
     """An informer on a stage. Its answers (`runs`) are what CloudVision holds once nothing is under way any more."""
 
-    def __init__(self, stage: Stage, server: str = "", **settings: Any) -> None:
+    def __init__(self, stage: Stage, server: str = "", queue_size: int = QUEUE_BATCHES, **settings: Any) -> None:
         """`server` is where the API server is reached, if not directly; `settings` are the informer's own."""
         self.stage = stage
         self.cluster = stage.cluster
@@ -139,13 +139,13 @@ class InProcess:
         self._gone: set[str] = set()  # uids
         self._settings = settings
         self._server = server
+        self._inbox = _Inbox(queue_size)
         self.cluster.wrote = self._wrote
 
     def __enter__(self) -> Self:
         cloudvision = self.stage.cloudvision
         target = CloudVision(cloudvision.address, str(cloudvision.ca_file))
         settings = InformerSettings(location="lab", **self._settings)
-        self._inbox = _Inbox()
         with self._environment():
             self._api = _Api()
             client = Client(target, Token(cloudvision.token, ""))

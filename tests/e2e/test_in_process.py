@@ -1,6 +1,8 @@
 """The kit itself: what the informer has seen and done when the test goes on."""
 
 from tests.e2e.in_process import InProcess
+from tests.e2e.kit import Stage
+from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import ended, job, pod, running
 
 TORCH = ("kubeflow.org", "PyTorchJob")
@@ -32,3 +34,13 @@ def test_a_deletion_has_been_seen_too(informer: InProcess) -> None:
     informer.advance(6)
     informer.cluster.delete(made)
     assert informer.states("a") == [("CANCELLED", (MAC,))]
+
+
+def test_the_loop_never_waits_for_room_in_its_own_queue(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
+    kubernetes.unserve("cloudvision.arista.io", "jobreports")
+    with InProcess(simulated, queue_size=3, state_namespace="cloudvision") as informer:
+        for number in range(20):
+            made = informer.cluster.create(job(*TORCH, f"a{number}"), running(*TORCH, informer.stamp()))
+            informer.cluster.run_pod(pod(f"a{number}-0", made, f"02:00:00:00:06:{number:02x}"), informer.stamp())
+        informer.advance(6)
+        assert {informer.states(f"a{number}")[0][0] for number in range(20)} == {"RUNNING"}

@@ -1,6 +1,7 @@
 """Restarts, failovers and outages: nothing is lost and nothing goes back. One body for each kind of cluster."""
 
 import signal
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from tests.e2e.kit import Program, Stage, free_port, scrape, stamp, write_kubeconfig
 from tests.e2e.test_nodes import DISCOVERY, create, node_state
+from tests.simulator.kinds import SPARK
 from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import Object, ended, job, pod
 from tests.simulator.server import Fault
@@ -325,6 +327,47 @@ def test_without_permission_for_records_everything_is_reported_and_the_reason_is
     start(simulated, "a")
     simulated.wait_for_states("a", "RUNNING")
     assert "nothing is remembered" in program.log
+
+
+def test_nothing_is_decided_about_runs_before_the_pods_are_listed(kubernetes: Any, simulated: Stage) -> None:
+    first = simulated.informer(**STATE)
+    start(simulated, "a")
+    simulated.wait_for_states("a", "RUNNING")
+    recorded(simulated, first)
+    assert first.stop() == 0
+    kubernetes.forbid("", "pods", "list")
+    port = free_port()
+    program = simulated.informer(**STATE, HEALTH_ADDRESS=f"127.0.0.1:{port}", ready=False)
+    program.wait_for_log("pods is forbidden")
+    program.wait_for(lambda: said(port, "readyz") == (503, "waiting for the first lists of pods\n"))
+
+
+def said(port: int, path: str) -> tuple[int, str]:
+    """A probe's answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.read().decode()
+    except urllib.error.URLError:
+        return 0, ""
+
+
+def test_what_is_not_followed_any_more_after_a_restart_is_left_alone_or_ends(stage: Stage) -> None:
+    first = stage.informer(**STATE, JOB_KINDS=f"{SPARK[0]}/{SPARK[2]}")
+    made = stage.cluster.create(job(SPARK[0], SPARK[2], "a"))
+    stage.cluster.run_pod(pod("a-0", made, mac(1)), stamp(-30))
+    create(stage, node_state(*DISCOVERY, "n0", mac(40)))
+    stage.wait_for_states("a", "RUNNING")
+    stage.cloudvision.wait_for(lambda: stage.cloudvision.nodes)
+    recorded(stage, first)
+    assert first.stop() == 0
+    program = stage.informer(**STATE, NODECONFIG_MODE="disabled", RESYNC_INTERVAL="1s")
+    stage.wait_for_states("a", "RUNNING", "CANCELLED")
+    start(stage, "b", 2)
+    stage.cloudvision.wait_for(lambda: len(stage.cloudvision.by_name("b")) > 3)  # so many rounds of resync
+    assert len(stage.cloudvision.node_history["n0"]) == 1
+    program.wait_for(lambda: not records(stage, "nodereports"))
 
 
 def test_health_and_metrics(simulated: Stage) -> None:

@@ -195,7 +195,7 @@ class Program:
     def __init__(self, *, nodes: bool, narrow: bool, jitter: Callable[[], float]) -> None:
         """`nodes`: JOBCONFIG_MODE is node."""
         policy = Policy(mode=Mode.NODE if nodes else Mode.INTERFACE)
-        self.reporter = Reporter(policy, "lab", durable=True, node_kind=NODE_STATES.key)
+        self.reporter = Reporter(policy, "lab", durable=True, job_kinds=ROWS, node_kind=NODE_STATES.key)
         self.outbox = Outbox(jitter)
         self.stored: dict[Key, Stored] = {}
         self.specs: dict[Key, Record] = {}

@@ -154,9 +154,9 @@ def test_a_report_that_waits_for_cloudvision_costs_less_than_a_kilobyte_in_memor
             found.put(made, 0.0)
             found.finish(made, 0.0)
             found.written(("job", uid), 1, 0.0)
-            found.take()
+            list(found.take())
         found.advance(60.0)
-        found.take()
+        list(found.take())
         return found
 
     def fill_outbox() -> Outbox:

@@ -241,10 +241,17 @@ def test_a_line_cut_short_resumes_from_the_last_whole_event(broken: bytes) -> No
 
 
 def test_forbidden_is_logged_once_and_retried_slowly(caplog: pytest.LogCaptureFixture) -> None:
-    emitted, script, _ = play(ApiError(403, "no"), ApiError(403, "no"), page(7, thing("a", 3)), [])
+    emitted, script, _ = play(*[ApiError(403, "no")] * 4, page(7, thing("a", 3)), [])
     assert emitted == ["lost", "applied a=0", "listed"]
-    assert min(script.waited[:2]) >= 30
+    assert max(script.waited[:2]) <= 2
+    assert min(script.waited[2:4]) >= 30
     assert caplog.text.count("HTTP 403: no") == 1
+
+
+def test_an_api_server_that_does_not_know_its_permissions_yet_is_asked_again_soon() -> None:
+    emitted, script, _ = play(ApiError(403, "no"), ApiError(403, "no"), page(7, thing("a", 3)), [])
+    assert emitted == ["applied a=0", "listed"]
+    assert max(script.waited[:2]) <= 2
 
 
 def test_no_longer_served_ends_it_and_keeps_what_was_known() -> None:

@@ -9,7 +9,7 @@ from cvji.jobs.kinds import Registry
 from cvji.jobs.pods import read_pod
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import JobState, RunReport
-from cvji.kube.events import Applied, Deleted, Listed, Resource
+from cvji.kube.events import Applied, Deleted, Listed, Resource, Unserved
 from cvji.nodes.inventory import NodeReport, read_node_state
 from cvji.reports.book import Acknowledge, Forget, Send, Write
 from cvji.reports.records import ListedRecord, Record, Stored
@@ -54,7 +54,9 @@ class Process:
     """A reporter whose writes and sends all succeed at once, and the records that it leaves."""
 
     def __init__(self, records: dict[Any, ListedRecord] | None = None) -> None:
-        self.reporter = Reporter(Policy(), "lab", durable=True, node_kind=NODES.key)
+        self.reporter = Reporter(
+            Policy(), "lab", durable=True, job_kinds=[kind.key for kind in REGISTRY], node_kind=NODES.key
+        )
         self.records = records if records is not None else {}
         self.sent: list[RunReport | NodeReport] = []
         self.now = T0
@@ -81,7 +83,7 @@ class Process:
 
     def act(self) -> None:
         book = self.reporter.book
-        while actions := book.take():
+        while actions := list(book.take()):
             for action in actions:
                 match action:
                     case Write(record):
@@ -109,7 +111,7 @@ def test_a_standby_decides_nothing_until_it_leads() -> None:
     process = Process()
     process.see(read_job(), running_pod(), node_state(9), Listed(NODES))
     assert process.reporter.next_deadline() is None
-    assert process.reporter.book.take() == []
+    assert not list(process.reporter.book.take())
     process.lead()
     process.run(6)
     assert [type(report) for report in process.sent] == [NodeReport, RunReport]
@@ -153,6 +155,18 @@ def test_a_successor_ends_what_is_gone_and_removes_nodes_that_are_gone() -> None
     assert states(second) == [("job", JobState.CANCELLED)]
     assert [report for report in second.sent if isinstance(report, NodeReport)] == [NodeReport("n1", ())]
     assert ("node", "n1") not in second.records
+
+
+def test_a_successor_removes_nodes_whose_kind_is_not_served_any_more() -> None:
+    first = Process()
+    first.lead()
+    first.see(node_state(9), Listed(NODES))
+    first.run()
+    second = Process(first.records)
+    second.lead()
+    second.see(Unserved(NODES.key))
+    second.run()
+    assert second.sent == [NodeReport("n1", ())]
 
 
 def test_of_several_runs_a_successor_goes_on_with_the_newest() -> None:

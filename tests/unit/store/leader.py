@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from cvji.jobs.report import Key, RunReport
@@ -10,6 +11,7 @@ from cvji.nodes.inventory import NodeReport
 from cvji.reports.records import Delivery, ListedRecord, Reason, Record, Unreadable
 from cvji.reports.store import Store
 from cvji.reports.tasks import Event, Written
+from cvji.reports.writequeue import WriteQueue
 from tests.simulator.kubernetes import KubernetesSimulator
 from tests.unit.test_records import UID
 
@@ -18,6 +20,15 @@ PLACE = "cloudvision"
 OK = Delivery(Reason.ACCEPTED, 1_700_000_100)
 T = TypeVar("T")
 JOB: Key = ("job", UID)
+
+
+class _Heard(Store):
+    """A store of which also what is known at once is heard."""
+
+    def _submit(self, change: Callable[[WriteQueue, float], list[Event]]) -> list[Event]:
+        events = super()._submit(change)
+        self._report(events)
+        return []
 
 
 class Leader:
@@ -31,7 +42,7 @@ class Leader:
         self.news = threading.Condition()
         self.later = 0.0
         self.permitted = 10.0
-        self.store = Store(
+        self.store = _Heard(
             api,
             place,
             location="lab",
