@@ -219,10 +219,16 @@ class Discovery:
         poll.register(subscription, select.POLLIN)
         poll.register(stop, select.POLLIN)
         changed = False
+        read_due = 0.0  # when the object is read at the latest, however often links change
         while True:
-            self.turned = time.monotonic()
-            wait = self.round(read=not changed)
+            self.turned = began = time.monotonic()
+            read = not changed or began >= read_due
+            wait = self.round(read=read)
             due = time.monotonic() + wait
+            if read and not self._failures:
+                read_due = began + self._settings.interval
+            elif not self._failures:
+                due = min(due, read_due)
             changed = False
             settled = latest = 0.0
             while (now := time.monotonic()) < due:

@@ -10,7 +10,7 @@ import ipaddress
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -108,14 +108,24 @@ def pool(
 _CONNECTION = re.compile(r"\w*Connection\(host='[^']*', port=\d+\): ")
 
 
-def transport_error(err: Exception) -> str:
+def excerpt(text: str, secrets: Iterable[str]) -> str:
+    """The beginning of a server's text, on one line, with asterisks in place of secrets.
+
+    It is cut last: what a cut leaves of a secret would not be found.
+    """
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return "".join(char if char.isprintable() else " " for char in text[:ERROR_LIMIT]).strip()
+
+
+def transport_error(err: Exception, secrets: Iterable[str] = ()) -> str:
     """What went wrong below HTTP, in words."""
     if isinstance(err, urllib3.exceptions.ProtocolError) and len(err.args) > 1:  # a text, and the error behind it
         if isinstance(err.args[1], http.client.IncompleteRead):
             return "the connection ended in the middle of the answer"
         err = err.args[1]
     text = _CONNECTION.sub("", str(getattr(err, "reason", None) or err))
-    return text[:ERROR_LIMIT] or type(err).__name__
+    return excerpt(text, secrets) or type(err).__name__
 
 
 def failure(status: int, message: str) -> str:

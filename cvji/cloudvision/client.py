@@ -86,11 +86,9 @@ class Token:
                     self._earlier, self._value = self._value, self._read(self._file)
         return self._value
 
-    def hide(self, text: str) -> str:
-        """`text` with asterisks in place of the token."""
-        for value in filter(None, (self._value, self._earlier)):
-            text = text.replace(value, "***")
-        return text
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown."""
+        return self._value, self._earlier
 
 
 def _check_token(value: str, source: str) -> None:
@@ -147,7 +145,7 @@ class Client:
             with http.within(seconds):
                 response = self.exchange(request.method, request.path, request.body, timeout)
         except http.ERRORS as err:
-            return Answer(Verdict.BUSY, message=http.transport_error(err))
+            return Answer(Verdict.BUSY, message=self.trouble(err))
         message = self.message(response)
         retry_after = http.retry_after(response.headers.get("Retry-After"), self._wall(), RETRY_AFTER_LIMIT)
         return Answer(_verdict(response.status), response.status, message, retry_after)
@@ -167,6 +165,10 @@ class Client:
             preload_content=False,
         )
 
+    def trouble(self, err: Exception) -> str:
+        """What went wrong below HTTP, without the token."""
+        return http.transport_error(err, self._token.secrets())
+
     def message(self, response: urllib3.BaseHTTPResponse) -> str:
         """What an error answer says, without the token; "" if it is no error or says nothing. Reads the body."""
         try:
@@ -178,7 +180,7 @@ class Client:
                 response.close()
             else:
                 response.release_conn()
-        return self._token.hide(_message(body)) if response.status >= 300 else ""
+        return http.excerpt(_message(body), self._token.secrets()) if response.status >= 300 else ""
 
 
 def _verdict(status: int) -> Verdict:
@@ -209,9 +211,8 @@ class _ErrorBody(msgspec.Struct):
 
 
 def _message(body: bytes) -> str:
-    """CloudVision's own words: the JSON `message`, else the start of the body, on one line."""
+    """CloudVision's own words: the JSON `message`, else the body."""
     try:
-        text = msgspec.json.decode(body, type=_ErrorBody).message or ""
+        return msgspec.json.decode(body, type=_ErrorBody).message or ""
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        text = body[: http.ERROR_LIMIT * 4].decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else " " for char in text)[: http.ERROR_LIMIT].strip()
+        return body.decode("utf-8", "replace")

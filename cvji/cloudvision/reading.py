@@ -113,7 +113,7 @@ class Reader:
                     raise ReadError(0, f"one resource is over {LINE_LIMIT} bytes")
             yield from _read(rest, wanted)
         except http.ERRORS as err:
-            raise ReadError(0, http.transport_error(err)) from None
+            raise ReadError(0, self._client.trouble(err)) from None
         finally:
             response.close()
 
@@ -121,7 +121,7 @@ class Reader:
         try:
             response = self._client.exchange(method, path, body, TIMEOUT)
         except http.ERRORS as err:
-            raise ReadError(0, http.transport_error(err)) from None
+            raise ReadError(0, self._client.trouble(err)) from None
         self.server_time = http.date(response.headers.get("Date"))
         if response.status >= 300:
             raise ReadError(response.status, self._client.message(response))

@@ -55,6 +55,7 @@ from cvji.reports.tasks import Acknowledged, Forgotten
 from cvji.reports.tasks import Event as StoreEvent
 from cvji.settings import NodeConfigMode
 from cvji.telemetry.metrics import Metrics
+from cvji.threads import start_or_end
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ class Informer:
 
     def stop(self) -> None:
         """Send what is pending, then exit."""
-        threading.Thread(target=self.inbox.put, args=(Stop(0),), daemon=True).start()
+        start_or_end(lambda: self.inbox.put(Stop(0)), "stop")
 
     def _release(self, release: bool) -> None:
         """End being, or wanting to be, the leader; with `release` the Lease is free at once."""
@@ -212,7 +213,7 @@ class Informer:
                 self._metrics.errors.inc()
                 self.inbox.put(Stop(1))
 
-        threading.Thread(target=run, name=name, daemon=True).start()
+        start_or_end(run, name)
 
     # --- watches ------------------------------------------------------------------------------------
 

@@ -104,8 +104,10 @@ class Api:
         if body is not None:
             fields["Content-Type"] = content_type
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        secrets: tuple[str, ...] = ()
         if token := self._authorization():
             fields["Authorization"] = token
+            secrets = (token.rpartition(" ")[2],)  # without its scheme
         try:
             response = self._pool.request(
                 method,
@@ -117,14 +119,14 @@ class Api:
                 preload_content=False,
             )
         except (*http.ERRORS, ValueError) as err:
-            raise ApiError(0, http.transport_error(err)) from None
+            raise ApiError(0, http.transport_error(err, secrets)) from None
         if response.status < 300:
             return response
         with closing(response):
             if response.status == 401:
                 self._reload()
             wait = http.retry_after(response.headers.get("Retry-After"), time.time(), RETRY_AFTER_LIMIT)
-            raise ApiError(response.status, _message(response), wait)
+            raise ApiError(response.status, http.excerpt(_message(response), secrets), wait)
 
     def _authorization(self) -> str:
         """The Authorization header's value, if any. Raises ApiError."""
@@ -249,4 +251,4 @@ def _message(response: urllib3.BaseHTTPResponse) -> str:
         message = _STATUS.decode(body).message
     except (*http.ERRORS, msgspec.MsgspecError, UnicodeError, RecursionError):
         message = None
-    return " ".join((message or response.reason or "no reason given").split())[:300]
+    return " ".join((message or response.reason or "no reason given").split())

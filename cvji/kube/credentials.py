@@ -125,13 +125,16 @@ class TimedCall(Generic[T]):
         self._began = float("-inf")
 
     def __call__(self) -> T:
-        """Raises what the work raises, or TimeoutError."""
+        """Raises what the work raises, TimeoutError, or SettingsError where the system gives no thread now."""
         with self._lock:
             pending = self._pending
             if pending is None or (pending.done() and (pending.exception() or not self._is_fresh())):
-                pending = self._pending = Future()
-                self._began = time.monotonic()
-                threading.Thread(target=self._run, args=(pending,), name="credentials", daemon=True).start()
+                pending, began = Future(), time.monotonic()
+                try:
+                    threading.Thread(target=self._run, args=(pending,), name="credentials", daemon=True).start()
+                except RuntimeError as err:
+                    raise SettingsError(f"Kubernetes credentials: {err}") from None
+                self._pending, self._began = pending, began  # only now: without a thread it would never be done
         return pending.result(TIMEOUT)
 
     def _is_fresh(self) -> bool:

@@ -75,6 +75,7 @@ class Elector:
         self._clock, self._wall, self._jitter = clock, wall, jitter
         self._seen: _Spec | None = None
         self._seen_at = 0.0
+        self._looked_at = 0.0
         self._renewed: float | None = None  # when the request that last renewed it was started
         self._stop = threading.Event()
         self._trying = threading.Lock()  # so that a release is not followed by a renewal
@@ -140,12 +141,17 @@ class Elector:
         began = self._clock()
         try:
             lease = self._get()
-            if lease is not None:
-                if lease.spec != self._seen:
-                    self._seen, self._seen_at = lease.spec, self._clock()
-                holder = lease.spec.holder_identity
-                duration = lease.spec.lease_duration_seconds or LEASE_DURATION
-                if holder and holder != self._identity:
+            silence, self._looked_at = self._clock() - self._looked_at, self._clock()
+            # Gone is a change like others: its holder may lead on, and if it does, makes it anew within its time.
+            spec = lease.spec if lease else self._seen and msgspec.structs.replace(self._seen, renew_time=None)
+            if spec is not None:
+                # What is gone once more after a silence may have been there meanwhile.
+                if spec != self._seen or (lease is None and silence > LEASE_DURATION - RENEW_DEADLINE):
+                    self._seen, self._seen_at = spec, self._looked_at
+                # While it is gone, only a holder whose time still runs knows that no other had it meanwhile.
+                ours = spec.holder_identity == self._identity and (lease is not None or self.valid_for() > 0)
+                duration = spec.lease_duration_seconds or LEASE_DURATION
+                if spec.holder_identity and not ours:
                     self._renewed = None
                     if self._seen_at + duration > self._clock():
                         return False

@@ -17,6 +17,7 @@ from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserv
 from cvji.kube.reflector import FORBIDDEN_WAIT, Known, Reflector, Watching
 from cvji.kube.served import Served, served
 from cvji.kube.trigger import CRD_PAGE_SIZE, CRDS, PAUSE_MAX, Trigger, read_crd
+from cvji.threads import start_or_end
 
 log = logging.getLogger(__name__)
 # Where CRDs cannot be watched, one installed later is noticed within this many seconds, by a GET a group each time.
@@ -69,7 +70,7 @@ class Watches:
 
     def start(self) -> None:
         """Begin, in threads of their own."""
-        threading.Thread(target=self._run, name="api-discovery", daemon=True).start()
+        start_or_end(self._run, "api-discovery")
 
     def relist(self) -> int:
         """List everything once more; the least `round` of the Listed events that come of it."""
@@ -91,6 +92,9 @@ class Watches:
             began = self._clock()
             try:
                 answer = served(self._api, self._wanted)
+                self._trigger.looked(began, answer, self._watch_found(answer, first=first))
+                if first:
+                    threading.Thread(target=self._watch_crds, name=str(CRDS), daemon=True).start()
             except Exception as err:  # the outermost loop of this thread, without which no kind is watched again
                 if isinstance(err, ApiError):
                     level = logging.DEBUG if str(err) == wrong else logging.WARNING
@@ -103,13 +107,10 @@ class Watches:
                 self._stop.wait(backoff(RETRY_FIRST, min(self._rediscover, PAUSE_MAX), failures, random.random()))  # noqa: S311
                 continue
             failures = 0
+            first = False
             if wrong:
                 log.warning("Kubernetes API at %s answers again", self._api.host)
                 wrong = ""
-            self._trigger.looked(began, answer, self._watch_found(answer, first=first))
-            if first:
-                threading.Thread(target=self._watch_crds, name=str(CRDS), daemon=True).start()
-            first = False
             self._trigger.wait(self._stop)
 
     def _watch_found(self, answer: Served, *, first: bool) -> float:
@@ -121,7 +122,11 @@ class Watches:
         recheck = self._note_missing(found.keys() | answer.unclear)
         for key, resource in new.items():
             self._running.add(key)
-            threading.Thread(target=self._reflect, args=(key, resource), name=str(resource), daemon=True).start()
+            try:
+                threading.Thread(target=self._reflect, args=(key, resource), name=str(resource), daemon=True).start()
+            except RuntimeError:  # the system gives no thread now
+                self._running.discard(key)
+                raise
         return recheck
 
     def _watch_crds(self) -> None:

@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -135,19 +136,20 @@ def _attributes(raw: bytes, at: int) -> Iterator[tuple[int, bytes]]:
 
 def _dump(kernel: socket.socket, kind: int, body: bytes) -> list[bytes]:
     """Every message of a dump. Raises LinksError or OSError."""
+    wrong = ""
     for sequence in range(1, _ATTEMPTS + 1):
         length = _HEADER.size + len(body)
         kernel.send(_HEADER.pack(length, kind, _NLM_F_REQUEST | _NLM_F_DUMP, sequence, 0) + body)
-        messages, whole = _answer(kernel, sequence)
-        if whole:
+        messages, wrong = _answer(kernel, sequence)
+        if not wrong:
             return messages
-    raise LinksError("rtnetlink: links change faster than they can be listed")
+    raise LinksError(f"rtnetlink: {wrong}")
 
 
-def _answer(kernel: socket.socket, sequence: int) -> tuple[list[bytes], bool]:
-    """The messages up to the end of one dump, and whether it shows one moment."""
+def _answer(kernel: socket.socket, sequence: int) -> tuple[list[bytes], str]:
+    """The messages up to the end of one dump, and why they are not all, or of no one moment ("" if they are)."""
     messages: list[bytes] = []
-    whole = True
+    wrong = ""
     while True:
         raw, _, flags, _ = kernel.recvmsg(_BUFFER)
         if flags & socket.MSG_TRUNC:
@@ -158,14 +160,17 @@ def _answer(kernel: socket.socket, sequence: int) -> tuple[list[bytes], bool]:
             if length < _HEADER.size or at + length > len(raw):
                 break
             if number == sequence:
-                whole = whole and not flags & _NLM_F_DUMP_INTR
-                if kind == _NLMSG_DONE:
-                    return messages, whole
-                if kind == _NLMSG_ERROR:
-                    code = -struct.unpack_from("=i", raw, at + _HEADER.size)[0]
-                    raise LinksError(f"rtnetlink: {os.strerror(code)}")
+                if flags & _NLM_F_DUMP_INTR:
+                    wrong = "links change faster than they can be listed"
+                content = raw[at + _HEADER.size : at + length]
+                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                    code = -int.from_bytes(content[:4], sys.byteorder, signed=True)
+                    if kind == _NLMSG_ERROR:
+                        raise LinksError(f"rtnetlink: {os.strerror(code)}")
+                    # Not 0 where the dump failed on its way (net/netlink/af_netlink.c, netlink_dump_done).
+                    return messages, os.strerror(code) if code > 0 else wrong
                 if kind in (_RTM_NEWLINK, _RTM_NEWADDR):
-                    messages.append(raw[at + _HEADER.size : at + length])
+                    messages.append(content)
             at += (length + 3) & ~3
 
 

@@ -1,9 +1,12 @@
 """rtnetlink: what the kernel says, and messages it might send."""
 
+import errno
 import shutil
+import socket
 import struct
 import subprocess
 import sys
+from typing import Self
 
 import pytest
 from hypothesis import given
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from cvji.sysfs.links import Links, read_dumps, read_links
+from cvji.sysfs.links import Links, LinksError, _dump, read_dumps, read_links
 
 
 def test_it_agrees_with_another_implementation() -> None:
@@ -84,6 +87,45 @@ def test_a_member_has_its_permanent_address_and_its_master_a_kind() -> None:
     other.decode()
     assert other.get_attr("IFLA_PERM_ADDRESS") in ("0c:42:a1:00:00:11", "0c42a1000011")
     assert other.get_attr("IFLA_MASTER") == 4
+
+
+class Kernel:
+    """Answers dumps with what it was given: lists of messages, each with its type, flags and body."""
+
+    def __init__(self, *dumps: list[tuple[int, int, bytes]]) -> None:
+        self.socket, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.settimeout(5)
+        for sequence, messages in enumerate(dumps, 1):
+            parts = [
+                struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body for kind, flags, body in messages
+            ]
+            self._other.send(b"".join(part + bytes(-len(part) % 4) for part in parts))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+        self._other.close()
+
+
+def done(error: int = 0, flags: int = 0) -> tuple[int, int, bytes]:
+    """NLMSG_DONE, with the error number that the kernel puts into it."""
+    return 3, flags, struct.pack("=i", -error)
+
+
+UNFIT = [(done(errno.EMSGSIZE), "Message too long"), (done(flags=0x10), "links change faster")]  # NLM_F_DUMP_INTR
+
+
+@pytest.mark.parametrize(("end", "says"), UNFIT)
+def test_a_dump_that_failed_on_its_way_or_was_interrupted_is_asked_for_again(
+    end: tuple[int, int, bytes], says: str
+) -> None:
+    one, two = ((16, 2, vf_list(index, f"ens{index}", {})) for index in (1, 2))
+    with Kernel([one, end], [one, two, done()]) as kernel:
+        assert _dump(kernel.socket, 18, b"") == [one[2], two[2]]
+    with Kernel(*[[one, end]] * 4) as kernel, pytest.raises(LinksError, match=f"^rtnetlink: {says}"):
+        _dump(kernel.socket, 18, b"")
 
 
 @given(st.lists(st.binary(max_size=200)), st.lists(st.binary(max_size=60)))

@@ -1,10 +1,12 @@
 """The loop of `cvji discover`: when it looks, what it says, and what it does when it cannot."""
 
+import itertools
 import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -224,6 +226,58 @@ def running(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     found = Running(discovery(host, Store()), monkeypatch)
     yield found
     found.stop()
+
+
+class Busy:
+    """A node whose links change every so many seconds, until the loop is stopped; time is a number here."""
+
+    STOP, KERNEL = 1000, 1001  # no file descriptors
+
+    def __init__(self, every: float, until: float) -> None:
+        self.now = 0.0
+        self._every, self._until = every, until
+        self._next = every
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = SimpleNamespace(monotonic=lambda: self.now, process_time=time.process_time)
+        monkeypatch.setattr(discover, "time", clock)
+        monkeypatch.setattr(discover, "select", SimpleNamespace(poll=lambda: self, POLLIN=0))
+        monkeypatch.setattr(discover, "Subscription", lambda: self)
+
+    def register(self, *_: object) -> None:
+        """As poll objects do."""
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        self.now = min(self.now + milliseconds / 1000, max(self._next, self.now))
+        if self.now >= self._until:
+            return [(self.STOP, 0)]
+        return [(self.KERNEL, 0)] if self.now >= self._next else []
+
+    def fileno(self) -> int:
+        return self.KERNEL
+
+    def drain(self) -> None:
+        self._next = self.now + self._every
+
+
+@pytest.mark.parametrize("every", [0.1, 5.0, 0.6 * INTERVAL, 0.99 * INTERVAL])
+def test_what_the_cluster_holds_is_read_once_in_an_interval_however_often_links_change(
+    host: Host, monkeypatch: pytest.MonkeyPatch, every: float
+) -> None:
+    busy = Busy(every, 10 * INTERVAL)
+    busy.install(monkeypatch)
+    store = Store()
+    reads: list[float] = []
+
+    def read() -> State | None:
+        reads.append(busy.now)
+        return store.state
+
+    monkeypatch.setattr(store, "read", read)
+    assert discovery(host, store).run(busy.STOP) == 0
+    gaps = [later - earlier for earlier, later in itertools.pairwise([*reads, busy.now])]
+    assert max(gaps) <= INTERVAL + discover.SETTLE_MAX
+    assert min(gaps[:-1]) >= INTERVAL - 1
 
 
 def test_a_burst_of_changes_is_one_round_after_the_last(running: Running) -> None:

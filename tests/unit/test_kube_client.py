@@ -157,6 +157,16 @@ def test_retry_after(server: Pieces, api: Api, header: str, seconds: float) -> N
     assert raised.value.retry_after == seconds
 
 
+@pytest.mark.parametrize("token", ["s3cret" * 200, "s3cret" * 10])
+def test_a_token_that_a_server_repeats_is_hidden_before_its_words_are_cut(
+    server: Pieces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    server.status, server.pieces = 403, [json.dumps({"message": "x" * 470 + f" Bearer {token}"}).encode()]
+    with pytest.raises(ApiError) as raised:
+        api_for(f"http://{server.address}", tmp_path, monkeypatch, {"token": token}).get("/")
+    assert str(raised.value) == "HTTP 403: " + "x" * 470 + " Bearer ***"
+
+
 @pytest.mark.parametrize("token", ["s3cret\nmore", "s3cret\r\nX-Evil: 1", "s3cré\u2026t", "s3cret\x00"])
 def test_a_token_that_no_header_can_carry_is_not_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str

@@ -149,6 +149,56 @@ def test_a_released_lease_is_free_at_once_and_is_not_taken_back() -> None:
     assert standby.attempt()
 
 
+def test_a_lease_deleted_by_hand_stays_with_its_holder_whoever_looks_first() -> None:
+    store = Store()
+    leader, standby = Side(store, "a"), Side(store, "b")
+    assert leader.attempt()
+    assert not standby.attempt()
+    store.lease = None
+    for _ in range(20):
+        assert not standby.attempt()
+        store.now += RENEW_DEADLINE / 20 - 0.01
+    assert leader.attempt()
+    assert not standby.attempt()
+
+
+def test_a_lease_deleted_after_its_holder_died_is_taken_once_its_time_is_over() -> None:
+    store = Store()
+    leader, standby = Side(store, "a"), Side(store, "b")
+    assert leader.attempt()
+    assert not standby.attempt()
+    store.lease = None
+    gone = store.now
+    while not standby.attempt():
+        store.now += standby.elector._retry_wait()
+    assert LEASE_DURATION <= store.now - gone < LEASE_DURATION + 2.1
+
+
+def test_a_lease_deleted_twice_stays_with_its_holder_though_a_standby_was_cut_off_in_between() -> None:
+    store = Store()
+    leader, standby = Side(store, "a"), Side(store, "b")
+    assert leader.attempt()
+    assert not standby.attempt()
+    store.lease = None
+    assert not standby.attempt()
+    for _ in range(10):
+        store.now += 2.0
+        assert leader.attempt()
+    store.lease = None
+    assert not standby.attempt()
+
+
+def test_a_former_holder_does_not_take_a_deleted_lease_for_its_own() -> None:
+    store = Store()
+    paused, other = Side(store, "a"), Side(store, "b")
+    assert paused.attempt()
+    while not other.attempt():
+        store.now += 1.0
+    store.lease = None
+    assert not paused.attempt()
+    assert other.attempt()
+
+
 def test_only_the_holder_releases_the_lease() -> None:
     store = Store()
     leader = Side(store, "a")
@@ -173,8 +223,12 @@ def test_never_two_at_once(seed: int) -> None:
     store = Store()
     sides = [Side(store, name, rng.uniform(-9999, 9999)) for name in "abc"]
     led = set()
+    for side in sides:  # who has never seen a holder cannot know of it once the lease is deleted
+        side.attempt()
     for _ in range(1000):
         store.now += rng.choice([0.01, 0.5, 2.0])
+        if rng.random() < 0.01:
+            store.lease = None
         side = rng.choice(sides)
         if rng.random() < 0.02:
             side.broken = not side.broken
