@@ -123,7 +123,7 @@ def reconcile(settings: ReconcileSettings) -> int:
     with _errors():
         informer = deployed.read(api, namespace, os.environ)
         place = settings.location or informer.location()
-        found = command.compare(api, namespace, place, Reader(server, token), informer.kinds())
+        found = command.compare(api, namespace, place, Reader(server, token), informer)
     _show(found, command.lines(found, place), settings.output)
     left = len(found.orphans) + len(found.missing)
     ending = command.may_end(found) if settings.end else []

@@ -353,7 +353,7 @@ def test_the_owner_of_a_namespace_is_told_the_state_of_a_run(stage: Stage, kubec
     happens(stage)
 
     def shown() -> str:
-        code, out, err = run(kubeconfig, "explain", "team/j", LOCATION="lab", **policy)
+        code, out, err = run(kubeconfig, "explain", "team/j", **POD, LOCATION="lab", **policy)  # the informer's
         assert (code, err) == (0, "")
         return out
 
