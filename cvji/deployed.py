@@ -1,6 +1,7 @@
 """The settings of the deployed informer, for commands that are to judge as it does.
 
-They are this process's own environment where it runs in the informer's pod, else those of the Deployment.
+They are this process's own environment in the informer's pod, else those of the Deployment: on a laptop, variables of
+these names are for other commands.
 """
 
 from collections.abc import Mapping
@@ -107,8 +108,8 @@ class Deployed(msgspec.Struct, frozen=True):
 
 
 def read(api: Api, namespace: str, environment: Mapping[str, str]) -> Deployed:
-    """The settings, as far as they can be read; `environment` comes first where it has a LOCATION."""
-    if environment.get("LOCATION"):
+    """The settings of the informer in a namespace, as far as they can be read; `environment` is this process's own."""
+    if _is_informers(environment, namespace):
         return Deployed(dict(environment))
     try:
         return Deployed(_of_deployment(api, namespace))
@@ -116,11 +117,17 @@ def read(api: Api, namespace: str, environment: Mapping[str, str]) -> Deployed:
         return Deployed({}, f"the informer's settings in namespace {namespace}: {err}; its defaults are assumed")
 
 
+def _is_informers(environment: Mapping[str, str], namespace: str) -> bool:
+    """Whether it is that of the informer's pod: what the kubelet sets in every pod, and the chart in this one."""
+    names = ("KUBERNETES_SERVICE_HOST", "POD_NAME", "LOCATION")
+    return all(environment.get(name) for name in names) and environment.get("STATE_NAMESPACE") == namespace
+
+
 def _of_deployment(api: Api, namespace: str) -> dict[str, str]:
     found: dict[str, str] = {}
     deployments = list(pages(api, f"/apis/apps/v1/namespaces/{namespace}/deployments", {"labelSelector": LABELS}))
     if not deployments:
-        raise ApiError(404, "there is no Deployment of the informer")
+        raise ApiError(404, "there is no Deployment of the informer: give its namespace by --state-namespace")
     try:
         container = msgspec.json.decode(deployments[0], type=_Deployment).spec.template.spec.containers[0]
         for source in container.env_from or ():

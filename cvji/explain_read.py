@@ -108,7 +108,6 @@ class Reader:
         self.records_read = False
         self._owners: dict[str, _Owner] = {}  # by uid: every owner that was named
         self._tried: set[str] = set()  # uids of owners that were looked for
-        self._forbidden: set[tuple[str, str]] = set()
 
     # --- one request -------------------------------------------------------------------------------------------
 
@@ -127,6 +126,19 @@ class Reader:
         path, nothing = resource.path(namespace), list[msgspec.Raw]()
         return self._may(f"{resource}{where}", lambda: list(pages(self._api, path, query)), otherwise=nothing)
 
+    def _one(self, resource: Resource, name: str) -> bytes | msgspec.Raw | None:
+        """An object of the namespace, None if there is none. Raises ApiError.
+
+        Where it may not be got it is listed: the informer's own role has `list` and no `get`.
+        """
+        try:
+            return one(self._api, resource.path(self._namespace, name))
+        except ApiError as err:
+            if err.code != 403:
+                raise
+        chosen = {"fieldSelector": f"metadata.name={name}"}
+        return next(pages(self._api, resource.path(self._namespace), chosen), None)
+
     def _note(self, note: str) -> None:
         where, _, what = note.partition(": ")
         notes = self.notes.setdefault(where, [])
@@ -144,9 +156,9 @@ class Reader:
         resources = [self.served[key] for key in keys if key in self.served]
         refused: list[str] = []
 
-        def get(resource: Resource) -> bytes | None:
+        def get(resource: Resource) -> bytes | msgspec.Raw | None:
             try:
-                return one(self._api, resource.path(self._namespace, name))
+                return self._one(resource, name)
             except ApiError as err:
                 refused.append(f"{resource} in namespace {self._namespace}: {err}")
                 return None
@@ -164,9 +176,9 @@ class Reader:
         plural = self._kinds[key].plural if key in self._kinds else "pods"
         return kind in (key[1].lower(), plural) and (not group or group == key[0])
 
-    def _get(self, resource: Resource, name: str) -> bytes | None:
-        path = resource.path(self._namespace, name)
-        return self._may(f"{resource} in namespace {self._namespace}", lambda: one(self._api, path), otherwise=None)
+    def _get(self, resource: Resource, name: str) -> bytes | msgspec.Raw | None:
+        what = f"{resource} in namespace {self._namespace}"
+        return self._may(what, lambda: self._one(resource, name), otherwise=None)
 
     def _take(self, key: tuple[str, str], raw: bytes | msgspec.Raw) -> str:
         """Keep one object; its uid, "" if it cannot be read."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cvji.commands import CheckSettings, ExplainSettings, HoldersSettings, ReconcileSettings, Server
+from cvji.output import say_or_end
 from cvji.settings import LogFormat, SettingsError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def check(settings: CheckSettings) -> int:
     for result in command.run(site):
         results.append(result)
         if settings.output is LogFormat.TEXT:
-            typer.echo(command.line(result))
+            say_or_end(command.line(result), sys.stdout)
     if settings.output is LogFormat.JSON:
         _print_json(results)
     return exit_code(results)
@@ -122,7 +123,7 @@ def reconcile(settings: ReconcileSettings) -> int:
     with _errors():
         informer = deployed.read(api, namespace, os.environ)
         place = settings.location or informer.location()
-        found = command.compare(api, namespace, place, Reader(server, token), informer.kinds())
+        found = command.compare(api, namespace, place, Reader(server, token), informer)
     _show(found, command.lines(found, place), settings.output)
     left = len(found.orphans) + len(found.missing)
     ending = command.may_end(found) if settings.end else []
@@ -134,7 +135,11 @@ def reconcile(settings: ReconcileSettings) -> int:
         answer = command.end(client, job, time.time())
         left -= command.delivered(answer)
         outcome = "ended" if command.delivered(answer) else f"not ended: {answer.reason}"
-        typer.echo(f"{job.name} ({job.key.id}): {outcome}", err=settings.output is LogFormat.JSON)
+        line = f"{job.name} ({job.key.id}): {outcome}"
+        if settings.output is LogFormat.JSON:
+            typer.echo(line, err=True)
+        else:
+            _print([line])
     return 1 if left or found.unread else 0
 
 
@@ -162,8 +167,12 @@ def _show(found: object, lines: "Iterable[str]", output: LogFormat) -> None:
     if output is LogFormat.JSON:
         _print_json(found)
         return
+    _print(lines)
+
+
+def _print(lines: "Iterable[str]") -> None:
     for line in lines:
-        typer.echo("".join(char if char.isprintable() else " " for char in line))
+        say_or_end("".join(char if char.isprintable() else " " for char in line), sys.stdout)
 
 
 def _token(settings: Server) -> "Token":
@@ -176,4 +185,4 @@ def _token(settings: Server) -> "Token":
 def _print_json(found: object) -> None:
     import msgspec
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+    say_or_end(msgspec.json.format(msgspec.json.encode(found)).decode(), sys.stdout)

@@ -1,15 +1,16 @@
 """`cvji reconcile`: what CloudVision shows as RUNNING at this LOCATION beside what this cluster has reported.
 
 It ends only entries whose job is proven to be gone: no JobReport of a running run has that id, and no object of any
-job kind has that uid. What cannot be read proves nothing.
+job kind has that uid. What cannot be read proves nothing, the informer's settings included: they name job kinds.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import msgspec
 
+from cvji import deployed
 from cvji.cloudvision.client import Answer, Client, Verdict
 from cvji.cloudvision.payloads import TENANT, EntryKey, JobConfig, Values, post_job, rfc3339
 from cvji.cloudvision.reading import JobEntry, Reader
@@ -41,7 +42,7 @@ class Missing(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What CloudVision shows beside what it should. `unread`: kinds that may not be read, so that nothing is ended."""
+    """What CloudVision shows beside what it should. `unread`: what cannot be read, so that nothing is ended."""
 
     orphans: tuple[Orphan, ...]
     missing: tuple[Missing, ...]
@@ -50,11 +51,9 @@ class Difference(msgspec.Struct, frozen=True):
     unread: tuple[str, ...]
 
 
-def compare(
-    api: Api, namespace: str, location: str, cloudvision: Reader, kinds: Iterable[tuple[str, str]]
-) -> Difference:
-    """Compare both. Raises ApiError, and ReadError where the token may not read."""
-    unread: list[str] = []
+def compare(api: Api, namespace: str, location: str, cloudvision: Reader, informer: deployed.Deployed) -> Difference:
+    """Compare both. Raises ApiError, SettingsError, and ReadError where the token may not read."""
+    unread = [informer.unread] if informer.unread else []
     recorded = {
         report.id: report
         for report, listed in reading.runs(api, namespace, unread.append)
@@ -78,7 +77,7 @@ def compare(
         if run.id not in shown and _is_running(api, namespace, run.id)
     ]
     uids = {match[1] for job in orphans if (match := _RUN_ID.fullmatch(job.key.id))}
-    alive = _alive(api, Registry(kinds), uids, unread.append) if uids else set()
+    alive = _alive(api, Registry(informer.kinds()), uids, unread.append) if uids else set()
     return Difference(
         tuple(Orphan(job, _uid(job) in alive) for job in orphans),
         tuple(missing),

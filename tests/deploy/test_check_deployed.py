@@ -1,4 +1,4 @@
-"""`cvji check` of what is deployed, as an administrator and in the informer's pod, on a real API server."""
+"""`cvji check` and `explain` of what is deployed, as an administrator and in the informer's pod, on a real API server."""
 
 import json
 import os
@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.controlplane import ControlPlane
-from tests.deploy.conftest import PLACE, Deployer, write_credentials
-from tests.deploy.test_deploy import pods
+from tests.deploy.conftest import PLACE, Deployer, macs, write_credentials
+from tests.deploy.test_deploy import pods, settings
 from tests.deploy.test_roles import Container, pod_token
-from tests.e2e.kit import EXECUTABLE, QUICK, Stage
+from tests.e2e.kit import EXECUTABLE, POD, QUICK, Stage
+from tests.simulator.objects import job, pod
 
 pytestmark = pytest.mark.cluster
 CLUSTER_ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/cv-job-informer"
@@ -68,3 +69,26 @@ def test_what_is_deployed_is_checked_and_a_verb_that_is_taken_away_is_the_one_li
     finally:
         scheduled_plane.call("PATCH", CLUSTER_ROLE, {"rules": role["rules"]})
         deployer("delete", "crd=true")
+
+
+def test_a_job_is_explained_with_the_rights_and_the_settings_of_the_informers_pod(
+    scheduled_plane: ControlPlane, deployer: Deployer, stage: Stage, team: str, tmp_path: Path
+) -> None:
+    deployer.deploy(LOCATION="lab", JOBCONFIG_MODE="node")
+    (deployed, *_) = pods(scheduled_plane, "informer")
+    above = stage.cluster.create(job("jobset.x-k8s.io", "JobSet", "j", team))
+    made = stage.cluster.create(job("batch", "Job", "j-0", team, owner=above))
+    stage.cluster.run_pod(pod("j-0-0", made, macs(1), namespace=team))
+
+    folder = tmp_path / "in-pod"
+    folder.mkdir()
+    own = write_credentials(scheduled_plane, folder, pod_token(scheduled_plane, deployed))
+    env = settings(scheduled_plane) | POD | {"KUBECONFIG": own, "NO_PROXY": "*"}
+    env |= {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    for asked in (f"{team}/j", f"{team}/j-0-0"):
+        words = [EXECUTABLE, "explain", asked]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "1 pod -> batch/Job j-0 -> jobset.x-k8s.io/JobSet j" in done.stdout
+        assert "1 nodes held now" in done.stdout
+        assert "Not read:" not in done.stdout

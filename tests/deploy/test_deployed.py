@@ -17,11 +17,11 @@ from tests.unit.world import T0
 PLACE = "cloudvision"
 
 
-def deployed(values: Object | str) -> Deployed:
+def deployed(values: Object | str, **environment: str) -> Deployed:
     """The settings as they are read of the rendered Deployment, which is all that the cluster shows."""
     api = FakeApi()
     api.put(f"/apis/apps/v1/namespaces/{PLACE}/deployments", one(render(values), "Deployment", "cv-job-informer"))
-    return read(api, PLACE, {})
+    return read(api, PLACE, environment)
 
 
 def test_the_settings_are_read_of_the_deployment() -> None:
@@ -42,6 +42,24 @@ def test_the_settings_are_read_of_the_deployment() -> None:
     assert found.kinds() == (("example.com", "Training"),)
     assert found.nodeconfig() is NodeConfigMode.SRIOVOPERATOR
     assert found.get("EVENTS") == "false"
+
+
+def test_variables_of_a_laptop_are_not_the_informers() -> None:
+    laptop = {"LOCATION": "dc2", "JOB_KINDS": "example.com/Other", "NODECONFIG_MODE": "disabled"}
+    assert deployed({"location": "dc1"}, **laptop) == deployed({"location": "dc1"})
+
+
+def test_in_the_informers_pod_its_own_environment_counts_and_nothing_is_asked() -> None:
+    spec = one(render({"location": "dc1"}), "Deployment", "cv-job-informer")["spec"]["template"]["spec"]
+    fields = {"metadata.name": "cv-job-informer-0", "metadata.namespace": PLACE}
+    pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}  # by the kubelet
+    for variable in spec["containers"][0]["env"]:
+        source = variable.get("valueFrom", {}).get("fieldRef", {})
+        pod[variable["name"]] = variable.get("value") or fields.get(source.get("fieldPath"), "")
+    api = FakeApi()
+    assert read(api, PLACE, pod) == Deployed(pod)
+    assert api.asked == []
+    assert read(api, "another", pod).unread  # there may be an informer of other settings
 
 
 def test_values_from_secrets_are_not_read() -> None:

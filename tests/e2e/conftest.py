@@ -57,6 +57,7 @@ def empty(plane: ControlPlane) -> None:
     kinds = [
         ("", "v1", "Pod", "pods"),
         ("", "v1", "ConfigMap", "configmaps"),
+        ("apps", "v1", "Deployment", "deployments"),
         ("batch", "v1", "Job", "jobs"),
         LEASES,
         CLAIMS,

@@ -15,8 +15,9 @@ from cvji.jobs.runs import State
 from cvji.kube.client import Api
 from tests.cluster.controlplane import ControlPlane
 from tests.e2e.in_process import InProcess, wait_until
-from tests.e2e.kit import EXECUTABLE, QUICK, Stage, stamp, write_kubeconfig
+from tests.e2e.kit import EXECUTABLE, POD, QUICK, Stage, stamp, write_kubeconfig
 from tests.simulator.cloudvision import Fault
+from tests.simulator.kinds import CORE_KINDS, JOB_KINDS
 from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import Object, ended, job, networks, pod, pod_status, running
 
@@ -208,6 +209,24 @@ def test_it_takes_a_handful_of_requests_and_no_list_of_all_pods(
     assert len([path for _, path in kubernetes.requests if path.count("/") > 3]) <= 8
 
 
+def test_whoever_may_list_and_not_get_is_answered_too(kubernetes: KubernetesSimulator, simulated: Stage) -> None:
+    """As the informer's own service account."""
+    for group, _, _, plural in (*CORE_KINDS, *JOB_KINDS):
+        kubernetes.forbid(group, plural, "get")
+    above = simulated.cluster.create(job("jobset.x-k8s.io", "JobSet", "j"))
+    made = simulated.cluster.create(job("batch", "Job", "j-0", owner=above))
+    simulated.cluster.run_pod(pod("j-0-0", made, mac(1)))
+    for asked in ("team/j", "team/j-0-0"):
+        code, out, err = run(str(simulated.cluster.kubeconfig), "explain", asked, **POD, LOCATION="lab")
+        assert (code, err) == (0, "")
+        assert "1 pod -> batch/Job j-0 -> jobset.x-k8s.io/JobSet j" in out
+        assert "Not read:" not in out
+    kubernetes.forbid("jobset.x-k8s.io", "jobsets", "list")
+    code, out, _ = run(str(simulated.cluster.kubeconfig), "explain", "team/j", **POD, LOCATION="lab")
+    assert code == 1
+    assert "jobsets.jobset.x-k8s.io in namespace team: HTTP 403" in out
+
+
 def test_names_that_mean_two_jobs_ask_for_the_kind(simulated: Stage) -> None:
     for kind in ("PyTorchJob", "MPIJob"):
         simulated.cluster.create(job("kubeflow.org", kind, "j"))
@@ -334,7 +353,7 @@ def test_the_owner_of_a_namespace_is_told_the_state_of_a_run(stage: Stage, kubec
     happens(stage)
 
     def shown() -> str:
-        code, out, err = run(kubeconfig, "explain", "team/j", LOCATION="lab", **policy)
+        code, out, err = run(kubeconfig, "explain", "team/j", **POD, LOCATION="lab", **policy)  # the informer's
         assert (code, err) == (0, "")
         return out
 

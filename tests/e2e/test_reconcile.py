@@ -9,7 +9,8 @@ import pytest
 
 from tests.e2e.in_process import wait_until
 from tests.e2e.kit import EXECUTABLE, Stage, stamp
-from tests.simulator.objects import Object, ended, job, pod
+from tests.simulator.kinds import SPARK
+from tests.simulator.objects import Object, ended, informer_deployment, job, pod
 
 TORCH = ("kubeflow.org", "PyTorchJob")
 GONE = "11111111-2222-4333-8444-555555555555"
@@ -19,13 +20,22 @@ def mac(number: int) -> str:
     return f"02:00:00:00:0d:{number:02x}"
 
 
-def run(stage: Stage, *arguments: str, **more: str) -> tuple[int, str, str]:
+def environment(stage: Stage, **more: str) -> dict[str, str]:
+    """A laptop's, for this cluster and CloudVision."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     env = {**clean, "KUBECONFIG": str(stage.cluster.kubeconfig), "NO_PROXY": "*", "LOCATION": "lab", **more}
     env |= {"API_SERVER": stage.cloudvision.address, "API_CA_FILE": str(stage.cloudvision.ca_file)}
-    env |= {"API_TOKEN": stage.cloudvision.token}
+    return env | {"API_TOKEN": stage.cloudvision.token}
+
+
+def run(stage: Stage, *arguments: str, **more: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        [EXECUTABLE, *arguments], env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        [EXECUTABLE, *arguments],
+        env=environment(stage, **more),
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
     assert stage.cloudvision.token not in done.stdout + done.stderr
     return done.returncode, done.stdout, done.stderr
@@ -57,6 +67,7 @@ def show(stage: Stage, key: str, **more: Any) -> None:
 @pytest.fixture
 def watched(stage: Stage) -> Stage:
     stage.informer(STATE_NAMESPACE="cloudvision", NODECONFIG_MODE="disabled")
+    stage.cluster.create(informer_deployment(LOCATION="lab"))
     return stage
 
 
@@ -92,6 +103,27 @@ def test_what_is_left_over_in_cloudvision_is_listed_and_ended_and_nothing_else(w
     assert made["metadata"]["uid"] in states
 
 
+def test_an_end_that_nobody_reads_is_one_line_and_exit_1(simulated: Stage) -> None:
+    simulated.cluster.create(informer_deployment(LOCATION="lab"))
+    show(simulated, GONE)
+    words, pipe = [EXECUTABLE, "reconcile", "--end"], subprocess.PIPE
+    with subprocess.Popen(words, env=environment(simulated), stdin=pipe, stdout=pipe, stderr=pipe) as program:
+        assert program.stdin
+        assert program.stdout
+        assert program.stderr
+        shown = b""
+        while not shown.endswith(b"\n "):  # what follows the question
+            more = os.read(program.stdout.fileno(), 65536)
+            assert more
+            shown += more
+        program.stdout.close()
+        program.stdin.write(b"y\n")
+        program.stdin.close()
+        assert program.stderr.read().endswith(b"]:cvji: stdout: Broken pipe\n")
+    assert program.returncode == 1
+    assert simulated.cloudvision.jobs[GONE]["state"] == "JOB_STATE_CANCELLED"
+
+
 def test_an_entry_whose_job_exists_is_never_ended(watched: Stage) -> None:
     made = watched.cluster.create(job(*TORCH, "idle"))
     uid = made["metadata"]["uid"]
@@ -102,6 +134,30 @@ def test_an_entry_whose_job_exists_is_never_ended(watched: Stage) -> None:
     assert code == 1
     assert "its job exists: the informer will report it" in out
     assert watched.cloudvision.jobs[uid]["state"] == "JOB_STATE_RUNNING"
+
+
+def test_a_job_of_a_kind_that_the_deployed_informer_knows_is_never_ended(stage: Stage) -> None:
+    """LOCATION is set here, as it is after `just deploy`."""
+    stage.cluster.create(informer_deployment(LOCATION="lab", JOB_KINDS=f"{SPARK[0]}/{SPARK[2]}"))
+    made = job(SPARK[0], SPARK[2], "etl")
+    made["metadata"]["uid"] = GONE  # a real API server gives its own
+    uid = stage.cluster.create(made)["metadata"]["uid"]
+    show(stage, uid)
+    code, out, _ = run(stage, "reconcile", "--end", "--yes")
+    assert code == 1
+    assert "its job exists: the informer will report it" in out
+    assert stage.cloudvision.jobs[uid]["state"] == "JOB_STATE_RUNNING"
+
+
+def test_nothing_is_ended_where_the_informer_is_in_another_namespace(stage: Stage) -> None:
+    """Neither its records nor the kinds that it counts as jobs are known there."""
+    stage.cluster.create(informer_deployment("other", LOCATION="lab"))
+    show(stage, GONE)
+    code, out, _ = run(stage, "reconcile", "--end", "--yes", "-o", "json")
+    assert code == 1
+    assert json.loads(out)["unread"][0].startswith("the informer's settings in namespace cloudvision: HTTP 404")
+    assert stage.cloudvision.jobs[GONE]["state"] == "JOB_STATE_RUNNING"
+    assert run(stage, "reconcile", "--end", "--yes", "--state-namespace", "other")[0] == 0
 
 
 def test_a_run_that_cloudvision_has_lost_is_listed(watched: Stage) -> None:

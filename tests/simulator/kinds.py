@@ -9,6 +9,7 @@ CORE_KINDS = [
     ("", "v1", "Secret", "secrets"),
     ("", "v1", "Event", "events"),
     ("", "v1", "Node", "nodes"),
+    ("apps", "v1", "Deployment", "deployments"),
     ("batch", "v1", "Job", "jobs"),
     ("coordination.k8s.io", "v1", "Lease", "leases"),
     CRDS,

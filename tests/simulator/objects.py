@@ -159,3 +159,16 @@ def ended(group: str, kind: str, state: str, start: str, end: str) -> Object | N
     if group == "run.ai":
         return {"phase": "Succeeded" if good else "Failed", "completionTime": end}
     return {"conditions": _conditions(SUCCESS[group] if good else "Failed", at=end)}
+
+
+def informer_deployment(namespace: str = "cloudvision", **settings: str) -> Object:
+    """The informer's, as far as commands read it: its settings."""
+    labels = {"app": "cv-job-informer", "app.kubernetes.io/component": "informer"}
+    env = [{"name": name, "value": value} for name, value in settings.items()]
+    pods = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "informer", "image": "cvji", "env": env}]}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "cv-job-informer", "namespace": namespace, "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": pods},
+    }
