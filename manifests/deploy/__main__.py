@@ -99,6 +99,18 @@ class Release:
             items.append({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": encoded})
         return listed(items)
 
+    def put_back(self, before: list[Object]) -> None:
+        """The Secret as it was found before beside() was applied, or no Secret where there was none. Raises Failed."""
+        if not self.settings.token:
+            return  # beside() left it alone
+        if not before:
+            self.cluster.kubectl("delete", "secret", SECRET, "--ignore-not-found")
+            return
+        (old,) = before
+        meta = {"name": SECRET, "namespace": PLACE, "labels": old["metadata"].get("labels", {})}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": old.get("data", {})}
+        self.cluster.kubectl(*APPLY, *OWNER, stdin=listed([secret]))
+
     def find_kinds(self) -> None:
         """The resources of JOB_KINDS, as the cluster names them. Raises Failed."""
         for number, kind in enumerate(self.settings.kinds()):
@@ -141,18 +153,20 @@ def deploy(settings: Settings) -> None:
     manifest, first = release.checked(*take)
     release.image()
 
+    before = cluster.found("secret", SECRET)
     cluster.kubectl(*APPLY, *OWNER, stdin=release.beside(manifest))
-    if old:
-        cluster.kubectl("delete", f"deployments,daemonsets,{REST}", "-l", KUSTOMIZED, "--ignore-not-found")
     try:
+        if old:
+            cluster.kubectl("delete", f"deployments,daemonsets,{REST}", "-l", KUSTOMIZED, "--ignore-not-found")
         notes = release.upgrade(*take)
         cluster.wait_for("deployment/cv-job-informer", SELECTORS["job"])
         if "kind: DaemonSet" in manifest:
             cluster.wait_for("daemonset/cv-interface-discovery", SELECTORS["node"])
     except Failed as error:
         # Not --atomic, which removes the pods before anybody can see what ails them.
-        done = "was removed again; namespace, Secret and CRDs stay" if first else "is at the revision before"
+        done = "was removed again; namespace and CRDs stay" if first else "and its Secret are as before"
         try:
+            release.put_back(before)  # first: the old pods are not to send the new token to the old server
             cluster.helm(*(("uninstall", RELEASE, "--ignore-not-found") if first else ("rollback", RELEASE)))
         except Failed as why:
             done = f"could not be put back: {why}"
