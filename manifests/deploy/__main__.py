@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .cluster import OURS, PLACE, SELECTORS, Cluster, Failed, needs, run
-from .settings import HELP, SECRET, Object, Settings, Wrong
+from .settings import HELP, NEWEST, SECRET, Object, Settings, Wrong
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = "cvji"
@@ -54,10 +54,14 @@ class Release:
 
     def rendered(self) -> str:
         """The chart's YAML. Raises Wrong where its schema refuses the values."""
+        how = (
+            *self.chart(),
+            "--set=namespace.create=true",
+            "--kube-version",
+            self.settings.of["KUBE_VERSION"] or NEWEST,
+        )
         try:
-            return self.cluster.helm(
-                "template", *self.chart(), "--set=namespace.create=true", stdin=self.settings.values()
-            )
+            return self.cluster.helm("template", *how, stdin=self.settings.values())
         except Failed as error:
             raise Wrong(self.settings.explained(str(error))) from None
 
@@ -267,7 +271,16 @@ def manifests(settings: Settings) -> None:
     """
     if not settings.of["VALUES"]:
         settings.of["LOCATION"] = settings.of["LOCATION"] or "CHANGE-ME"
-    print(Release(settings).rendered().rstrip())
+    release = Release(settings)
+    text = release.rendered()
+    if settings.kinds():
+        try:
+            release.cluster.reach()
+        except Failed as why:
+            raise Wrong(f"JOB_KINDS: {why}; without it, give jobs.kinds, each with its resource, in VALUES") from None
+        release.find_kinds()
+        text = release.rendered()
+    print(text.rstrip())
     if settings.on["PUSH"]:
         place = f"oci://{settings.of['REGISTRY']}/charts"
         with tempfile.TemporaryDirectory() as folder:

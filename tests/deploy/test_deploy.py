@@ -8,6 +8,7 @@ from base64 import b64decode
 from typing import Any
 
 import pytest
+import yaml
 
 from cvji.kube import lease
 from cvji.nodes.inventory import NodeReport
@@ -16,7 +17,7 @@ from tests.cluster.controlplane import ControlPlane, Response, wait_for
 from tests.deploy import test_manifests
 from tests.deploy.conftest import NODES, PLACE, Deployer
 from tests.deploy.kubelet import Object
-from tests.deploy.rendered import names
+from tests.deploy.rendered import names, one
 from tests.deploy.test_manifests import INFORMER, RESTRICTION, SRIOV, environment
 
 pytestmark = pytest.mark.cluster
@@ -212,6 +213,9 @@ def test_more_kinds_of_jobs_may_be_read(scheduled_plane: ControlPlane, deployer:
     deployer.deploy()
     assert rule not in scheduled_plane.call("GET", path)["rules"]
     assert "JOB_KINDS" not in settings(scheduled_plane)
+    printed = deployer("manifests", JOB_KINDS="example.com/Training")
+    assert printed.returncode == 0, printed.stderr
+    assert rule in one(list(yaml.safe_load_all(printed.stdout)), "ClusterRole", "cv-job-informer")["rules"]
 
 
 def test_delete_leaves_nothing_and_the_crds_until_asked(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
