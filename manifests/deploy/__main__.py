@@ -72,8 +72,8 @@ class Release:
         how = ("--install", *self.chart(), "--history-max=5", *more)
         return self.cluster.helm("upgrade", *how, stdin=self.settings.values())
 
-    def checked(self, *more: str) -> tuple[str, bool]:
-        """The objects as Helm and the API server, with its admission, take them; whether it is the first revision."""
+    def checked(self, *more: str) -> tuple[str, int]:
+        """The objects as Helm and the API server, with its admission, take them; which revision they will be."""
         try:
             tried = json.loads(self.upgrade(*more, "--dry-run=server", "-o", "json"))
         except Failed as error:
@@ -83,7 +83,7 @@ class Release:
         manifest: str = tried["manifest"]
         objects = f"{manifest}\n---\n{self.beside(manifest)}"
         self.cluster.dry_run(*APPLY, "--field-manager=helm", stdin=objects)
-        return manifest, tried["version"] == 1
+        return manifest, tried["version"]
 
     def beside(self, manifest: str) -> str:
         """Namespace and Secret: what the release must not hold."""
@@ -154,7 +154,7 @@ def deploy(settings: Settings) -> None:
     release.find_kinds()
     old = cluster.found("crds,deployments", "-l", KUSTOMIZED)
     take = ("--take-ownership",) if old else ()
-    manifest, first = release.checked(*take)
+    manifest, revision = release.checked(*take)
     release.image()
 
     before = cluster.found("secret", SECRET)
@@ -168,10 +168,14 @@ def deploy(settings: Settings) -> None:
             cluster.wait_for("daemonset/cv-interface-discovery", SELECTORS["node"])
     except Failed as error:
         # Not --atomic, which removes the pods before anybody can see what ails them.
-        done = "was removed again; namespace and CRDs stay" if first else "and its Secret are as before"
+        done = "was removed again; namespace and CRDs stay" if revision == 1 else "and its Secret are as before"
+        # The revision is named, as Helm's own choice is one too early where no new one was recorded.
+        back = (
+            ("rollback", RELEASE, str(revision - 1)) if revision > 1 else ("uninstall", RELEASE, "--ignore-not-found")
+        )
         try:
             release.put_back(before)  # first: the old pods are not to send the new token to the old server
-            cluster.helm(*(("uninstall", RELEASE, "--ignore-not-found") if first else ("rollback", RELEASE)))
+            cluster.helm(*back)
         except Failed as why:
             done = f"could not be put back: {why}"
         raise Failed(f"{error}; release {RELEASE} {done}") from None

@@ -71,6 +71,21 @@ def test_a_first_rollout_that_fails_leaves_somebody_s_own_secret_as_it_was(
     assert SECRET not in names(everything(scheduled_plane))  # not labelled, so `just delete` does not take it
 
 
+def test_a_deploy_whose_upgrade_does_not_begin_leaves_the_release_as_it_is(
+    scheduled_plane: ControlPlane, deployer: Deployer
+) -> None:
+    for location in ("dc1", "dc2"):
+        deployer.deploy(LOCATION=location)
+    helm = deployer.folder / "bin/helm"
+    refusal = """case "$*" in *--dry-run*) ;; "upgrade "*) echo "Error: timeout" >&2; exit 1 ;; esac"""
+    helm.write_text(helm.read_text().replace("exec ", f"{refusal}\nexec "))
+    env = {"API_SERVER": "cv", "API_TOKEN": "x", "LOCATION": "dc3", "SKIP_BUILD": "1"}
+    done = deployer("deploy", **env)
+    assert (done.returncode, done.stderr) == (1, "deploy: Error: timeout; release cvji and its Secret are as before\n")
+    assert settings(scheduled_plane)["LOCATION"] == "dc2"
+    assert secret(scheduled_plane)["api-token"] == "token-1"
+
+
 def test_pods_that_may_not_be_made_are_explained(scheduled_plane: ControlPlane, deployer: Deployer) -> None:
     scheduled_plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": PLACE}})
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
