@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "manifests/chart"
 RELEASE = ROOT / "dist/release"
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", re.ASCII)
+# The chart's YAML, by what its name ends in: a version of Kubernetes whose YAML is right for all that the file is for.
+YAML = {"": "1.36", "-kubernetes-1.24-to-1.29": "1.24"}
+# What finds programs and their caches. Nothing else is handed on to `just manifests`, whose settings are variables.
+HANDED_ON = re.compile(r"PATH|HOME|TMPDIR|LD_LIBRARY_PATH|(HELM|XDG)_\w+")
 # Where a version is written, as the line before and after it.
 PLACES = {
     "cvji/__init__.py": r'^(__version__ = ")[^"]*(")$',
@@ -76,12 +80,14 @@ def packed(folder: Path, name: str, time: int) -> bytes:
 def chart_files(version: str, time: int) -> None:
     """The chart, and its YAML for those without Helm."""
     (RELEASE / f"cvji-{version}.tgz").write_bytes(packed(CHART, "cvji", time))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "manifests")}
-    command = [sys.executable, "-B", "-m", "deploy", "manifests"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Refused(done.stderr.strip())
-    (RELEASE / f"cvji-{version}.yaml").write_text(done.stdout)
+    environment = {name: value for name, value in os.environ.items() if HANDED_ON.fullmatch(name)}
+    environment["PYTHONPATH"] = str(ROOT / "manifests")
+    for end, kubernetes in YAML.items():
+        command = [sys.executable, "-B", "-m", "deploy", "manifests", f"KUBE_VERSION={kubernetes}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Refused(done.stderr.strip())
+        (RELEASE / f"cvji-{version}{end}.yaml").write_text(done.stdout)
 
 
 def built_files(version: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .cluster import OURS, PLACE, SELECTORS, Cluster, Failed, needs, run
-from .settings import HELP, SECRET, Object, Settings, Wrong
+from .settings import HELP, NEWEST, SECRET, Object, Settings, Wrong
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = "cvji"
@@ -54,10 +54,14 @@ class Release:
 
     def rendered(self) -> str:
         """The chart's YAML. Raises Wrong where its schema refuses the values."""
+        how = (
+            *self.chart(),
+            "--set=namespace.create=true",
+            "--kube-version",
+            self.settings.of["KUBE_VERSION"] or NEWEST,
+        )
         try:
-            return self.cluster.helm(
-                "template", *self.chart(), "--set=namespace.create=true", stdin=self.settings.values()
-            )
+            return self.cluster.helm("template", *how, stdin=self.settings.values())
         except Failed as error:
             raise Wrong(self.settings.explained(str(error))) from None
 
@@ -68,8 +72,8 @@ class Release:
         how = ("--install", *self.chart(), "--history-max=5", *more)
         return self.cluster.helm("upgrade", *how, stdin=self.settings.values())
 
-    def checked(self, *more: str) -> tuple[str, bool]:
-        """The objects as Helm and the API server, with its admission, take them; whether it is the first revision."""
+    def checked(self, *more: str) -> tuple[str, int]:
+        """The objects as Helm and the API server, with its admission, take them; which revision they will be."""
         try:
             tried = json.loads(self.upgrade(*more, "--dry-run=server", "-o", "json"))
         except Failed as error:
@@ -79,7 +83,7 @@ class Release:
         manifest: str = tried["manifest"]
         objects = f"{manifest}\n---\n{self.beside(manifest)}"
         self.cluster.dry_run(*APPLY, "--field-manager=helm", stdin=objects)
-        return manifest, tried["version"] == 1
+        return manifest, tried["version"]
 
     def beside(self, manifest: str) -> str:
         """Namespace and Secret: what the release must not hold."""
@@ -98,6 +102,18 @@ class Release:
             meta = {"name": SECRET, "namespace": PLACE, "labels": LABELS}
             items.append({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": encoded})
         return listed(items)
+
+    def put_back(self, before: list[Object]) -> None:
+        """The Secret as it was found before beside() was applied, or no Secret where there was none. Raises Failed."""
+        if not self.settings.token:
+            return  # beside() left it alone
+        if not before:
+            self.cluster.kubectl("delete", "secret", SECRET, "--ignore-not-found")
+            return
+        (old,) = before
+        meta = {"name": SECRET, "namespace": PLACE, "labels": old["metadata"].get("labels", {})}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": old.get("data", {})}
+        self.cluster.kubectl(*APPLY, *OWNER, stdin=listed([secret]))
 
     def find_kinds(self) -> None:
         """The resources of JOB_KINDS, as the cluster names them. Raises Failed."""
@@ -138,22 +154,28 @@ def deploy(settings: Settings) -> None:
     release.find_kinds()
     old = cluster.found("crds,deployments", "-l", KUSTOMIZED)
     take = ("--take-ownership",) if old else ()
-    manifest, first = release.checked(*take)
+    manifest, revision = release.checked(*take)
     release.image()
 
+    before = cluster.found("secret", SECRET)
     cluster.kubectl(*APPLY, *OWNER, stdin=release.beside(manifest))
-    if old:
-        cluster.kubectl("delete", f"deployments,daemonsets,{REST}", "-l", KUSTOMIZED, "--ignore-not-found")
     try:
+        if old:
+            cluster.kubectl("delete", f"deployments,daemonsets,{REST}", "-l", KUSTOMIZED, "--ignore-not-found")
         notes = release.upgrade(*take)
         cluster.wait_for("deployment/cv-job-informer", SELECTORS["job"])
         if "kind: DaemonSet" in manifest:
             cluster.wait_for("daemonset/cv-interface-discovery", SELECTORS["node"])
     except Failed as error:
         # Not --atomic, which removes the pods before anybody can see what ails them.
-        done = "was removed again; namespace, Secret and CRDs stay" if first else "is at the revision before"
+        done = "was removed again; namespace and CRDs stay" if revision == 1 else "and its Secret are as before"
+        # The revision is named, as Helm's own choice is one too early where no new one was recorded.
+        back = (
+            ("rollback", RELEASE, str(revision - 1)) if revision > 1 else ("uninstall", RELEASE, "--ignore-not-found")
+        )
         try:
-            cluster.helm(*(("uninstall", RELEASE, "--ignore-not-found") if first else ("rollback", RELEASE)))
+            release.put_back(before)  # first: the old pods are not to send the new token to the old server
+            cluster.helm(*back)
         except Failed as why:
             done = f"could not be put back: {why}"
         raise Failed(f"{error}; release {RELEASE} {done}") from None
@@ -253,7 +275,16 @@ def manifests(settings: Settings) -> None:
     """
     if not settings.of["VALUES"]:
         settings.of["LOCATION"] = settings.of["LOCATION"] or "CHANGE-ME"
-    print(Release(settings).rendered().rstrip())
+    release = Release(settings)
+    text = release.rendered()
+    if settings.kinds():
+        try:
+            release.cluster.reach()
+        except Failed as why:
+            raise Wrong(f"JOB_KINDS: {why}; without it, give jobs.kinds, each with its resource, in VALUES") from None
+        release.find_kinds()
+        text = release.rendered()
+    print(text.rstrip())
     if settings.on["PUSH"]:
         place = f"oci://{settings.of['REGISTRY']}/charts"
         with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ from typing import Any
 
 Object = dict[str, Any]
 SECRET = "cv-job-informer-api-credentials"  # its name
+NEWEST = "1.36"  # of Kubernetes that the chart is for; the same YAML whichever is newest for Helm
 # Each variable, the chart's value that it is (or -), and what it means.
 TABLE = """
 API_SERVER                cloudvision.server              required: CloudVision, host[:port]
@@ -46,6 +47,7 @@ SKIP_BUILD                -                               true: the image is the
 PUSH                      -                               true: push it to REGISTRY
 ENGINE                    -                               docker, podman or buildah; the first that is there if empty
 VALUES                    -                               a file of the chart's values: manifests/chart/values.yaml
+KUBE_VERSION              -                               of manifests: what they are for, 1.24 and newer; 1.36 if empty
 ROLLOUT_TIMEOUT           -                               how long to wait for each workload: 5m
 KUBE_CONTEXT              -                               context in KUBECONFIG; the current one if empty
 COMPONENT                 -                               of status, logs, restart, describe: job (the informer), node
@@ -62,6 +64,7 @@ PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 ENUMS = ("JOBCONFIG_MODE", "JOB_OWNER", "NODECONFIG_MODE", "NODE_INTERFACE_TYPE", "LOG_LEVEL", "LOG_FORMAT")
 FLAGS = ("API_INSECURE_SKIP_VERIFY", "EVENTS", "UNPRIVILEGED_DISCOVERY", "PUSH", "SKIP_BUILD", "FOLLOW", "DELETE_CRD")
 DURATION = r"[0-9]+(\.[0-9]+)?|([0-9]+h)?([0-9]+m)?([0-9]+(\.[0-9]+)?s)?"
+KUBE_VERSION = r"(v?1\.(2[4-9]|[3-9][0-9])(\.[0-9]+([-+][0-9A-Za-z.+-]+)?)?)?"
 
 
 class Wrong(Exception):  # noqa: N818 - a setting, not a fault
@@ -99,6 +102,8 @@ class Settings:
             raise Wrong("COMPONENT must be job or node")
         if not re.fullmatch(DURATION, self.of["ROLLOUT_TIMEOUT"]):
             raise Wrong(f"ROLLOUT_TIMEOUT is '{self.of['ROLLOUT_TIMEOUT']}': it must be a duration, such as 5m")
+        if not re.fullmatch(KUBE_VERSION, self.of["KUBE_VERSION"]):
+            raise Wrong(f"KUBE_VERSION is '{self.of['KUBE_VERSION']}': it must be 1.24 or newer, such as 1.29")
 
     def check(self) -> None:
         """What needs neither the chart, whose schema checks the values, nor a cluster. Raises Wrong."""

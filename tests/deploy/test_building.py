@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.deploy.rendered import ROOT, helm, names, needs
+from tests.deploy.test_manifests import RESTRICTION
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 ENGINE = """#!/bin/sh
@@ -22,6 +23,17 @@ for word; do
 done
 case "$*" in *imagetools*Digest*) echo {digest} ;; esac
 """
+# What a CI may export; none of it belongs into a release.
+EXPORTED = {
+    "LOCATION": "elsewhere",
+    "API_SERVER": "cv.example.com",
+    "NAMESPACE": "team-a",
+    "JOB_KINDS": "example.com/Training",
+    "KUBE_VERSION": "1.26",
+    "REGISTRY": "127.0.0.1:9/net",
+    "PUSH": "true",
+    "IMAGE_TAG": "v7",
+}
 BOTH = "linux/amd64,linux/arm64"
 
 
@@ -117,10 +129,10 @@ def uncommented(file: Path) -> str:
 # --- releases ---------------------------------------------------------------------------------------------------------------
 
 
-def release(project: Path, version: str) -> subprocess.CompletedProcess[str]:
+def release(project: Path, version: str, **env: str) -> subprocess.CompletedProcess[str]:
     if not (project.parent / "bin/helm").exists():
         (project.parent / "bin/helm").symlink_to(helm())
-    return run(project, sys.executable, "-B", "build/release.py", version, SKIP_BUILD="true")
+    return run(project, sys.executable, "-B", "build/release.py", version, SKIP_BUILD="true", **env)
 
 
 def test_a_release_writes_its_version_first_and_is_the_same_each_time_it_is_made(project: Path) -> None:
@@ -137,8 +149,8 @@ def test_a_release_writes_its_version_first_and_is_the_same_each_time_it_is_made
     assert "not committed" in done.stderr
     commit(project, "Release 1.2.3")
     made = []
-    for _ in range(2):
-        done = release(project, "1.2.3")
+    for env in ({}, EXPORTED):
+        done = release(project, "1.2.3", **env)
         assert done.returncode == 0, done.stderr
         folder = project / "dist/release"
         made.append((folder / "SHA256SUMS").read_text())
@@ -146,13 +158,16 @@ def test_a_release_writes_its_version_first_and_is_the_same_each_time_it_is_made
             os.utime(file)
     assert made[0] == made[1]
     sums = {name: digest for digest, name in (line.split("  ") for line in made[0].splitlines())}
-    assert set(sums) == {"cvji-1.2.3.tgz", "cvji-1.2.3.yaml", "NOTES.md"}
+    older = "cvji-1.2.3-kubernetes-1.24-to-1.29.yaml"
+    assert set(sums) == {"cvji-1.2.3.tgz", "cvji-1.2.3.yaml", older, "NOTES.md"}
     for name, digest in sums.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     with tarfile.open(folder / "cvji-1.2.3.tgz") as archive:
         assert "cvji/values.schema.json" in archive.getnames()
     objects = [item for item in yaml.safe_load_all((folder / "cvji-1.2.3.yaml").read_text()) if item]
     assert {"Namespace/cloudvision", "Deployment/cv-job-informer"} <= names(objects)
+    for_older = [item for item in yaml.safe_load_all((folder / older).read_text()) if item]
+    assert names(objects) - names(for_older) == RESTRICTION
     shown = subprocess.run(
         [helm(), "show", "chart", folder / "cvji-1.2.3.tgz"], capture_output=True, text=True, check=True
     )

@@ -1,16 +1,18 @@
 """The manifests against the schemas of every Kubernetes release that they are for: each a download of some 35 MB."""
 
 import copy
+import runpy
 from collections.abc import Callable
 
 import pytest
 
 from tests.cluster.binary import SOURCE, kubernetes_version
-from tests.deploy.rendered import FORMS, Object, one, render
+from tests.deploy.rendered import FORMS, ROOT, Object, one, render
 from tests.deploy.schema import RELEASES, Validator, definitions
 from tests.deploy.test_values import EVERYTHING
 
 pytestmark = pytest.mark.cluster
+YAML = runpy.run_path(str(ROOT / "build/release.py"))["YAML"]  # of a release
 
 
 @pytest.fixture(scope="module", params=tuple(RELEASES))
@@ -29,6 +31,15 @@ def test_every_object_is_valid(validator: Validator, release: str) -> None:
         for item in render(values, kubernetes=release):
             if not item["apiVersion"].startswith("monitoring.coreos.com/"):  # the Prometheus operator's
                 assert validator.errors(item) == [], values
+
+
+def test_each_yaml_of_a_release_is_valid_in_every_version_that_it_is_for(validator: Validator, release: str) -> None:
+    minor = int(release.split(".")[1])
+    is_wrong = {
+        end: any(validator.errors(item) for item in render({"namespace": {"create": True}}, kubernetes=f"v{version}.0"))
+        for end, version in YAML.items()
+    }
+    assert is_wrong == {"": minor < 30, "-kubernetes-1.24-to-1.29": False}
 
 
 def spoil_name(pod: Object) -> None:

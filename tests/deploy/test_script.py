@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy.rendered import ROOT, helm, names, needs, one
+from tests.deploy.rendered import KUBERNETES, ROOT, helm, names, needs, one
 
 GOOD = {"API_SERVER": "cv.example.com:443", "API_TOKEN": "secret", "LOCATION": "dc1", "SKIP_BUILD": "1"}
 
@@ -81,6 +81,8 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         ("API_CA_FILE", "/nowhere/ca.pem"),
         ("API_TOKEN_FILE", "/nowhere/token"),
         ("ROLLOUT_TIMEOUT", "5 minutes"),
+        ("KUBE_VERSION", "1.23"),
+        ("KUBE_VERSION", "newest"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_its_variable(name: str, value: str, tmp_path: Path) -> None:
@@ -162,6 +164,28 @@ def test_the_manifests_are_the_chart_with_the_settings(tmp_path: Path) -> None:
     assert (variables["JOB_OWNER"], variables["EVENTS"]) == ("direct", "false")
     assert variables["HTTPS_PROXY"] == "http://proxy:3128"  # the environment's is this machine's own
     assert "Namespace/cloudvision" in names(objects)
+
+
+def test_the_manifests_are_for_the_version_of_kubernetes_that_is_named(tmp_path: Path) -> None:
+    newer = ("ValidatingAdmissionPolicy", "selectableFields", "matchLabelKeys", "unhealthyPodEvictionPolicy")
+    newest = script(tmp_path, "manifests").stdout
+    assert newest == script(tmp_path, "manifests", f"KUBE_VERSION={KUBERNETES}").stdout
+    assert [name for name in newer if name not in newest] == []
+    older = script(tmp_path, "manifests", KUBE_VERSION="1.26")
+    assert older.returncode == 0, older.stderr
+    assert [name for name in newer if name in older.stdout] == []
+
+
+def test_manifests_with_more_kinds_of_jobs_need_a_cluster_or_their_resources(tmp_path: Path) -> None:
+    needs("kubectl")
+    done = script(tmp_path, "manifests", "JOB_KINDS=example.com/Training")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("manifests: JOB_KINDS: the cluster cannot be reached: ")
+    assert done.stderr.endswith("give jobs.kinds, each with its resource, in VALUES\n")
+    assert done.stderr.count("\n") == 1
+    values = tmp_path / "values.yaml"
+    values.write_text("location: dc1\njobs: {kinds: [{group: example.com, kind: Training, resource: trainingz}]}\n")
+    assert "[trainingz]" in script(tmp_path, "manifests", VALUES=str(values)).stdout
 
 
 @pytest.mark.parametrize(

@@ -346,7 +346,14 @@ def test_a_network_policy_lets_out_to_the_ports_that_other_values_name() -> None
     proxy = {"https": "http://proxy:3128/", "http": "http://[fd00::1]"}
     values = {"networkPolicy": {"enabled": True}, "cloudvision": {"server": "cv:8443"}, "proxy": proxy}
     (rule,) = one(render(values), *POLICY)["spec"]["egress"]
-    assert [port["port"] for port in rule["ports"]] == [53, 53, 443, 6443, 8443, 3128]
+    ports = [port["port"] for port in rule["ports"]]
+    assert [port for port in ports if port not in (53, 5353)] == [443, 6443, 8443, 3128]
+
+
+def test_a_network_policy_lets_out_to_dns_on_openshift_too() -> None:
+    (rule,) = one(render({"networkPolicy": {"enabled": True}}), *POLICY)["spec"]["egress"]
+    asked = {(port["protocol"], port["port"]) for port in rule["ports"]}
+    assert asked >= {(protocol, port) for protocol in ("UDP", "TCP") for port in (53, 5353)}
 
 
 @pytest.mark.parametrize(
