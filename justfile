@@ -27,8 +27,9 @@ test-cluster *ARGS:
 test-arm64 *ARGS:
     tests/arm64.sh {{ARGS}}
 
-# long histories: CVJI_HISTORIES=N of them (1,000 without), N/50 of the real program, and simulated days
+# long histories: CVJI_HISTORIES=N of them (1,000 without), N/50 of the real program, and simulated days; random examples
 test-torture *ARGS:
+    {{run}} pytest -m "hypothesis and not cluster" --hypothesis-profile explore -n auto
     CVJI_HISTORIES=${CVJI_HISTORIES:-1000} {{run}} pytest tests/torture -m "not cluster" -n 4 --dist worksteal {{ARGS}}
 
 # memory, CPU, latency and rates, as a table; all of them or those named

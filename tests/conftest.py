@@ -5,8 +5,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.cluster.controlplane import ControlPlane, ControlPlaneUnavailable
+
+# The same examples in every run, so that a change fails by its own fault alone; `just test-torture` looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", max_examples=1000, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
