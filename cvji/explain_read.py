@@ -20,7 +20,7 @@ from cvji.kube.client import Api, ApiError
 from cvji.kube.events import Resource
 from cvji.kube.objects import Time, Wire
 from cvji.kube.reading import one, pages
-from cvji.kube.served import PODS, served
+from cvji.kube.served import CLAIMS, PODS, served
 from cvji.macs import pack
 from cvji.nodes.inventory import read_node_state
 from cvji.reports.records import ListedRecord, RecordError
@@ -32,7 +32,6 @@ CONNECTIONS = 8
 FEW = 3  # objects of a kind that are read by name; more are read as a list
 MAX_CLIMB = 8
 EVENTS = Resource("", "v1", "Event", "events")
-CLAIM = ("resource.k8s.io", "ResourceClaim")
 JOB_REPORT = ("cloudvision.arista.io", "JobReport")
 NODE_STATES = {
     NodeConfigMode.DISCOVERY: ("cloudvision.arista.io", "NodeInterfaceState"),
@@ -92,7 +91,7 @@ class Reader:
         self.registry = Registry(settings.kinds())
         self._kinds = {kind.key: kind for kind in self.registry}
         self._node_kind = NODE_STATES.get(settings.nodeconfig())
-        wanted = {*self._kinds, CLAIM, JOB_REPORT, *([self._node_kind] if self._node_kind else ())}
+        wanted = {*self._kinds, CLAIMS, JOB_REPORT, *([self._node_kind] if self._node_kind else ())}
         answer = served(api, wanted)
         self.served = {**answer.found, POD: PODS}
         self.unread = [settings.unread] if settings.unread else []
@@ -241,7 +240,7 @@ class Reader:
 
     def read_nics(self) -> None:
         """The claims of the namespace, and the inventory of the nodes whose network a pod shares."""
-        if resource := self.served.get(CLAIM):
+        if resource := self.served.get(CLAIMS):
             for raw in self._list(resource, self._namespace):
                 try:
                     self.claims.append(read_claim(raw, self._note))

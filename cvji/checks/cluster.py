@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from cvji.checks.result import Result, failure, few, ok, skipped, warning
-from cvji.checks.site import CLAIM, REPORTS, Site
+from cvji.checks.site import REPORTS, Site
 from cvji.kube.client import ApiError
 from cvji.kube.objects import Wire
+from cvji.kube.served import CLAIMS
 from cvji.kube.trigger import CRDS
 from cvji.reports.objects import Job, JobSpec, NodeNic, NodeSpec
 from cvji.reports.records import GROUP
@@ -159,7 +160,7 @@ class Permission(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 
 def needed(site: Site) -> list[Permission]:
     """Everything that the informer must be allowed to do here; kinds that are not served need nothing."""
-    keys = [kind.key for kind in site.registry] + [CLAIM]
+    keys = [kind.key for kind in site.registry] + [CLAIMS]
     watched = [site.served.found[key] for key in keys if key in site.served.found]
     names = site.settings.namespaces()
     place = names[0] if len(names) == 1 else ""
@@ -268,7 +269,7 @@ def kinds(site: Site) -> Iterator[Result]:
     if unclear:
         advice = "see `kubectl get apiservices`: until it answers, jobs of these kinds are not seen"
         yield warning("job kinds", f"the API group of {few(unclear)} does not answer", advice)
-    if CLAIM not in site.served.found:
+    if CLAIMS not in site.served.found:
         yield ok("resource claims", "not served: NICs are found by annotation and node inventory")
     missing = [f"{group}/{kind}" for group, kind in site.settings.kinds() if (group, kind) not in site.served.found]
     if missing:

@@ -8,12 +8,11 @@ from cvji.deployed import Deployed
 from cvji.jobs.kinds import Registry
 from cvji.kube.client import Api, ApiError
 from cvji.kube.reading import pages
-from cvji.kube.served import Served, served
+from cvji.kube.served import CLAIMS, Served, served
 from cvji.nodes.objects import NODE_STATES
 from cvji.reports.records import RESOURCES, ListedRecord, Unreadable, read_any
 from cvji.settings import CloudVision
 
-CLAIM = ("resource.k8s.io", "ResourceClaim")
 REPORTS = {kind: resource.key for kind, resource in RESOURCES.items()}
 
 
@@ -52,7 +51,7 @@ class Site:
     @cached_property
     def served(self) -> Served:
         """What the cluster serves of all that the informer may look for. Raises ApiError."""
-        wanted = {kind.key for kind in self.registry} | {CLAIM, *REPORTS.values()}
+        wanted = {kind.key for kind in self.registry} | {CLAIMS, *REPORTS.values()}
         return served(self.api, wanted | ({self.node_state} if self.node_state else set()))
 
     @cached_property
