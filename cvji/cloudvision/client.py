@@ -192,7 +192,9 @@ def _verdict(status: int) -> Verdict:
         return Verdict.FORBIDDEN
     if status in (408, 425, 429, 502, 503, 504):
         return Verdict.BUSY
-    return Verdict.RETRY if status >= 500 else Verdict.REFUSED
+    if status >= 500 or status in (409, 499):  # aborted, or cancelled on the way: neither is about the report
+        return Verdict.RETRY
+    return Verdict.REFUSED
 
 
 def _tls(server: CloudVision) -> ssl.SSLContext:

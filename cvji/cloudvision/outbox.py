@@ -65,11 +65,6 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting.keys() | self._in_flight.keys())
 
-    def oldest(self) -> float | None:
-        """When the key that has waited longest began to wait."""
-        parcels = itertools.chain(self._waiting.values(), self._in_flight.values())
-        return min((parcel.since for parcel in parcels), default=None)
-
     def settled(self) -> bool:
         """Whether nothing is left but what CloudVision refuses."""
         return not self._in_flight and all(parcel.refused for parcel in self._waiting.values())
@@ -233,12 +228,6 @@ class Dispatcher:
         """Whether nothing is left but what CloudVision refuses."""
         with self._changed:
             return self._outbox.settled()
-
-    def oldest_age(self) -> float:
-        """For how many seconds the key that has waited longest has waited; 0 when none waits."""
-        with self._changed:
-            oldest = self._outbox.oldest()
-        return 0.0 if oldest is None else self._clock() - oldest
 
     def close(self) -> None:
         """Begin no further attempt."""

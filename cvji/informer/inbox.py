@@ -65,9 +65,5 @@ class Deliverer(Protocol):
         """Whether nothing is left but what CloudVision refuses."""
         ...
 
-    def oldest_age(self) -> float:
-        """For how many seconds the key that has waited longest has waited; 0 when none waits."""
-        ...
-
     def close(self) -> None:
         """Begin no further attempt."""

@@ -237,10 +237,9 @@ class Loop:
                 self._listed.add(resource)
                 if round_ >= self._round:
                     (self._awaited or set()).discard(resource)
-            case WatchLost(resource, refused):
+            case WatchLost(resource, refused) if resource != PODS and (refused or resource.key not in self._sources):
                 self._listed.discard(resource)
-                if resource != PODS and (refused or resource.key not in self._sources):
-                    (self._awaited or set()).discard(resource)
+                (self._awaited or set()).discard(resource)
             case _ if not self._keep(event):
                 return
         self._reporter.apply(event, now)
@@ -322,7 +321,7 @@ class Loop:
             nodes=self._reporter.book.nodes(),
             leads=self.phase in (Phase.LEADING, Phase.DRAINING),
             outbox=self._reporter.book.unsettled(),
-            oldest=self._deliver.oldest_age(),
+            oldest=self._reporter.book.oldest_age(self._clock()),
             watches={
                 resource: Watch(watch.restarts, watch.decode_failures, now - watch.heard if watch.heard else 0.0)
                 for resource, watch in list(self._watches.states.items())

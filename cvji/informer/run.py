@@ -53,7 +53,7 @@ from cvji.reports.reporter import Reporter
 from cvji.reports.store import Store
 from cvji.reports.tasks import Acknowledged, Forgotten
 from cvji.reports.tasks import Event as StoreEvent
-from cvji.settings import NodeConfigMode
+from cvji.settings import Mode, NodeConfigMode
 from cvji.telemetry.metrics import Metrics
 from cvji.threads import start_or_end
 
@@ -63,6 +63,7 @@ NAME = "cv-job-informer"  # of the Lease
 RETRY = 2.0  # seconds after which the records are read again that could not be
 PATIENCE = 10.0  # seconds for which a missing permission is taken for that of an API server that has just started
 LATE = 30.0  # seconds after which a kind of records is tried again that has no CRD, or may not be listed
+LATE_ROUNDS = 20  # so often it waits for what is in memory only to be delivered, before it starts again
 
 
 class Printer:
@@ -81,10 +82,6 @@ class Printer:
     def settled(self) -> bool:
         """Nothing ever waits."""
         return True
-
-    def oldest_age(self) -> float:
-        """Nothing ever waits."""
-        return 0.0
 
     def close(self) -> None:
         """Nothing to end."""
@@ -144,7 +141,7 @@ class Informer:
             self._store,
             self.inbox,
             metrics,
-            sources=[CLAIMS] + ([node_kind] if node_kind else []),
+            sources=[CLAIMS, *([node_kind] if node_kind else [])] if settings.jobconfig_mode is Mode.INTERFACE else [],
             keep=self._is_wanted,
             recover=lambda term: self._start("records", partial(self._take_over, term)),
             check=lambda: self._start("records", self._check),
@@ -244,12 +241,14 @@ class Informer:
                 log.error("the records of former leaders cannot be read: %s; trying again", err)
                 threading.Event().wait(RETRY)
         self.inbox.put(Recovered([], last=True))
+        rounds = 0
         while store is not None and store.unread():
             threading.Event().wait(LATE)
+            rounds += 1
             try:
-                if store.late():
+                if store.late() and (not self.reporter.book.unsettled() or rounds > LATE_ROUNDS):
                     log.error("records of former leaders can be read only now: starting again, to go on from them")
-                    self.inbox.put(Stop(1))
+                    self.inbox.put(Stop(0))
                     return
             except ApiError as err:
                 log.debug("the records cannot be listed: %s; trying again", err)

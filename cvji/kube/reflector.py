@@ -139,7 +139,7 @@ class Reflector(Generic[T]):
 
     def run(self) -> None:
         """List and watch until stopped. Returns when the resource is no longer served (404)."""
-        failures = 0
+        failures = refusals = 0
         available = True  # neither forbidden nor failing, as last logged
         lost = False  # as last emitted
         while not self._stop.is_set():
@@ -151,12 +151,12 @@ class Reflector(Generic[T]):
                     self._list()
                     if not available:
                         log.log(self._lost_level, "%s: watched again", self._resource)
-                    available, lost = True, False
+                    available, lost, refusals = True, False, 0
                 for _ in self._watch():
                     events += 1
                 if not events and self._clock() - began < SHORT_WATCH:
                     raise ApiError(0, "the watch ended at once")
-                failures = 0
+                failures = refusals = 0
                 self.state.restarts += 1
             except ExpiredError:
                 log.info("%s: resourceVersion too old, listing again", self._resource)
@@ -170,7 +170,8 @@ class Reflector(Generic[T]):
                 if self._doubted and self._version is not None and not err.code:
                     continue  # we ended that watch ourselves
                 failures = 1 if events else failures + 1
-                if err.code == 404 or (err.code == 403 and failures >= REFUSALS):
+                refusals = refusals + 1 if err.code == 403 else 0
+                if err.code == 404 or refusals >= REFUSALS:
                     if available:
                         log.log(self._lost_level, "%s: %s", self._resource, err)
                         self._emit([WatchLost(self._resource, refused=True)])

@@ -99,7 +99,7 @@ class Book:
         self._actions: deque[Action] = deque()
         self._waiting: deque[tuple[float, Key, int]] = deque()  # since when; in order
         self._history: deque[tuple[float, Key]] = deque()  # keys of delivered records of ended runs, oldest first
-        self._unsettled: set[Key] = set()  # of which CloudVision does not hold yet what it is to hold
+        self._unsettled: dict[Key, float] = {}  # since when CloudVision does not hold what it is to hold
         self._nodes = 0
         self._trouble = Delivery(Reason.PENDING, 0)  # the last failure of CloudVision as a whole
         self._history_age = history
@@ -125,7 +125,7 @@ class Book:
             if isinstance(report, RunReport) and report.run > 1:
                 self.finish(msgspec.structs.replace(report, run=report.run - 1), now)
         entry.newest, entry.content = newest, newest.revision
-        self._unsettled.add(key)
+        self._unsettled.setdefault(key, now)
         self._write(entry)
 
     def _add(self, entry: _Entry) -> _Entry:
@@ -199,7 +199,7 @@ class Book:
             return
         entry.delivered = max(entry.delivered, revision)
         if entry.settled:
-            self._unsettled.discard(key)
+            self._unsettled.pop(key, None)
             self._acknowledge(key, entry.newest.revision, Delivery(Reason.ACCEPTED, int(now)))
             self._retire(entry, now)
 
@@ -249,7 +249,7 @@ class Book:
         if listed.location != self._location:
             self.put(report, now)
         elif not listed.delivered:
-            self._unsettled.add(key)
+            self._unsettled[key] = now
             self._send(entry)
             self._waiting.append((now, key, 0))
         else:
@@ -329,6 +329,10 @@ class Book:
     def unsettled(self) -> int:
         """How many reports CloudVision does not hold yet."""
         return len(self._unsettled)
+
+    def oldest_age(self, now: float) -> float:
+        """For how many seconds CloudVision does not hold one of these, at most; 0 if it holds all."""
+        return max(now - min([*self._unsettled.values()], default=now), 0.0)
 
 
 def key_of(report: RunReport | NodeReport) -> Key:

@@ -19,7 +19,7 @@ from cvji.reports.book import HISTORY_AGE, Book
 from cvji.reports.records import ListedRecord
 
 _STATES = {
-    "pending": (State.STARTING, State.MISSED),
+    "pending": (State.STARTING,),
     "running": (State.REPORTED, State.CHANGING, State.VACANT, State.UNSEEN),
     "ended": (State.ENDED,),
 }

@@ -37,6 +37,8 @@ STARVING = 5.0
 # Retries start fast, since most failures are short, and end slow enough not to hinder a recovery.
 BACKOFF_FIRST = 0.2
 BACKOFF_MAX = 30.0
+# After so many errors (12 s) a report waits no longer for its record: a webhook that is down may stay so.
+UNRECORDED = 6
 # Somebody has to fix these: install a CRD, grant a permission, upgrade a schema.
 CLOSED_WAIT = 60.0
 REFUSED_FIRST = 60.0
@@ -339,20 +341,18 @@ class WriteQueue:
                 at = now + self._backoff(REFUSED_FIRST, REFUSED_MAX, pending.failures)
             case Outcome.FAILED:
                 pending.failures += 1
+                if pending.failures >= UNRECORDED and not overtaken:
+                    events += self._announce(pending)
                 at = now + max(self._backoff(BACKOFF_FIRST, BACKOFF_MAX, pending.failures), result.retry_after)
         if outcome in (Outcome.BUSY, Outcome.FAILED):
             pending.uncertain |= isinstance(task, WriteSpec) and task.held is None
         if overtaken:
             at, pending.failures = now, 0  # a newer one, which may fare better
-        if not self._tidy(key):
+        if pending.empty:
+            del self._pending[key]
+        else:
             self._schedule(key, at)
         return events
-
-    def _tidy(self, key: Key) -> bool:
-        """Forget a key for which nothing waits."""
-        if self._pending[key].empty and self._pending[key].task is None:
-            del self._pending[key]
-        return key not in self._pending
 
     def _done(self, task: Task, pending: _Pending, stored: Stored | None) -> list[Event]:
         key, held = task.key, task.held

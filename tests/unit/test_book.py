@@ -63,6 +63,17 @@ def test_a_report_is_written_then_sent_then_acknowledged() -> None:
     assert one.unsettled() == 0
 
 
+def test_how_long_reports_wait_counts_from_when_they_were_due_whatever_they_wait_for() -> None:
+    one = book()
+    one.put(RUN, 100)
+    one.put(DONE, 130)
+    assert one.oldest_age(160) == 60
+    settle(one, 170)
+    assert one.oldest_age(180) == 0
+    one.put(DONE, 200)
+    assert one.oldest_age(190) == 0  # the clock was set back
+
+
 def test_without_records_a_report_is_sent_at_once_and_nothing_else_happens() -> None:
     one = book(durable=False)
     one.put(RUN, 0)

@@ -10,10 +10,20 @@ from cvji.cloudvision.client import Client, Token, Verdict
 from cvji.cloudvision.payloads import Request
 from cvji.settings import CloudVision
 from tests.simulator.cloudvision import CloudVisionSimulator
+from tests.simulator.server import Fault
 
 
 def removal(node: str) -> Request:
     return Request("DELETE", f"/api/resources/computejob/v1/NodeConfig?key.id={node}", b"", node)
+
+
+@pytest.mark.parametrize(("status", "verdict"), [(404, Verdict.REFUSED), (409, Verdict.RETRY), (499, Verdict.RETRY)])
+def test_what_was_aborted_on_the_way_is_tried_again(status: int, verdict: Verdict) -> None:
+    with CloudVisionSimulator() as simulator:
+        client = Client(CloudVision(simulator.address, str(simulator.ca_file)), Token(simulator.token))
+        simulator.faults.append(Fault(status))
+        assert client.send(removal("n"), 14.0).verdict is verdict
+        client.close()
 
 
 @pytest.mark.parametrize("pause", [0.0, 60.0])

@@ -198,6 +198,7 @@ def test_jobs_are_counted_by_how_they_stand() -> None:
     process.see(running_pod("runs", 1), running_pod("ends", 2))
     process.run(6)
     process.see(running_pod("waits", 3))
+    process.see(read_job("without-pods", status={"conditions": [{"type": "Complete", "status": "True"}]}))
     done = {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": stamp(90)}]}
     process.see(read_job("ends", status=done))
     process.run()

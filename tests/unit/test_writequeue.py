@@ -4,7 +4,15 @@ import pytest
 
 from cvji.reports.records import Delivery, Reason, Status, first_status
 from cvji.reports.tasks import Acknowledged, Forgotten, Outcome, Remove, Result, WriteSpec, WriteStatus, Written
-from cvji.reports.writequeue import BACKOFF_FIRST, CLOSED_WAIT, REFUSED_FIRST, STARVING, STATUS_LAG, WriteQueue
+from cvji.reports.writequeue import (
+    BACKOFF_FIRST,
+    CLOSED_WAIT,
+    REFUSED_FIRST,
+    STARVING,
+    STATUS_LAG,
+    UNRECORDED,
+    WriteQueue,
+)
 from tests.unit.writes import AWAY, NODE, OK, A, B, done, record, stored, take, write
 
 
@@ -254,6 +262,14 @@ def test_what_the_schema_refuses_is_reported_all_the_same_and_tried_ever_more_ra
     assert queue.wake_at() == REFUSED_FIRST
     assert queue.settle(take(queue, REFUSED_FIRST), Result(Outcome.REFUSED), REFUSED_FIRST) == []
     assert queue.wake_at() == 3 * REFUSED_FIRST
+
+
+def test_what_fails_again_and_again_is_reported_all_the_same(queue: WriteQueue) -> None:
+    queue.put(record(), 0.0)
+    failed = Result(Outcome.FAILED, code=500, message="failed calling webhook")
+    events = [queue.settle(take(queue, 60.0 * number), failed, 60.0 * number) for number in range(10)]
+    assert events == [[]] * (UNRECORDED - 1) + [[Written(A, 1, remembered=False)]] + [[]] * (10 - UNRECORDED)
+    assert queue.settle(take(queue, 6000.0), done(), 6000.0) == [Written(A, 1)]
 
 
 def test_at_the_end_statuses_go_at_once(queue: WriteQueue) -> None:
