@@ -254,6 +254,10 @@ class Cluster:
             group=self._groups.get(uid) or Group(),
         )
 
+    def depth(self, uid: str) -> int:
+        """How many objects are above a job: what happens to it follows from what happens to them."""
+        return self._owners.depth(uid)
+
     def knows(self, uid: str | None) -> bool:
         """Whether a job object of that uid exists."""
         return uid is not None and self._owners.get(uid) is not None
@@ -343,10 +347,11 @@ class Cluster:
         self._departed.pop(uid, None)
         self._drop_if_unused(uid)
 
-    def close(self, uid: str) -> Iterable[str]:
+    def close(self, uid: str, own: Callable[[str], bool]) -> Iterable[str]:
         """The job ended a while ago: what still runs below it counts for the topmost job that has not ended.
 
-        Returns the uids touched.
+        `own` says of which jobs a run of their own is reported: that ends before anything below them counts for
+        another. Returns the uids touched.
         """
         self._over.difference_update([pod.uid for pod in self._all_pods(uid) if pod.stage is Stage.RUNNING])
         queue = [uid]
@@ -355,7 +360,7 @@ class Cluster:
             if not self._owners.is_closed(ended):
                 self._regroup(ended, partial(self._owners.close, ended))
                 below = (self._owners.get(child) for child in self._owners.children(ended))
-                queue += [job.uid for job in below if job is not None and self._end(job)]
+                queue += [job.uid for job in below if job is not None and not own(job.uid) and self._end(job)]
         touched, self._touched = self._touched, {}
         return touched
 

@@ -56,13 +56,17 @@ class Owners:
 
     def _is_above(self, uid: str, below: str) -> bool:
         """Whether the climb from `below` comes by `uid`."""
-        above: str | None = below
-        for _ in range(MAX_CLIMB):
-            if above is None or above == uid:
+        return uid in self._climb(below)
+
+    def _climb(self, uid: str) -> Iterator[str]:
+        """`uid` and what is above it, as far as that is known."""
+        above: str | None = uid
+        for _ in range(MAX_CLIMB + 1):
+            if above is None:
                 break
+            yield above
             found = self._jobs.get(above) or self._deleted.get(above) or self._pods.get(above)
             above = found.owner if found else None
-        return above == uid
 
     def remove(self, uid: str) -> None:
         """A job object was deleted."""
@@ -129,6 +133,10 @@ class Owners:
                 break
             uid = above
         return found if known else uid
+
+    def depth(self, uid: str) -> int:
+        """How many objects that are known are above `uid`."""
+        return sum(1 for _ in self._climb(uid)) - 1
 
     def children(self, uid: str) -> list[str]:
         """The job objects directly owned by `uid`, which need not be known itself."""

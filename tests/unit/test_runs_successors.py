@@ -1,9 +1,13 @@
 """The runs of one job: a successor goes on with what a former leader reported."""
 
+from itertools import permutations
+
+import pytest
+
 from cvji.jobs.policy import Policy
-from cvji.kube.events import Unserved
+from cvji.kube.events import Applied, Deleted, Unserved
 from cvji.settings import Mode
-from tests.unit.world import CANCELLED, COMPLETE, COMPLETED, RUNNING, T0, World, at, macs, running, stamp
+from tests.unit.world import CANCELLED, COMPLETE, COMPLETED, FAILED, RUNNING, T0, World, at, macs, running, stamp
 
 
 def test_a_new_leader_knows_of_an_end_that_was_deleted_while_there_was_no_leader() -> None:
@@ -85,3 +89,82 @@ def test_a_run_of_a_kind_that_is_served_no_more_is_cancelled() -> None:
     assert world.run(600) == []
     world.tracker.apply(Unserved(("batch", "Job")), T0 + world.now)
     assert [(report.state, report.end) for report in world.run()] == [(CANCELLED, at(620))]
+
+
+RAYJOB, RAYCLUSTER = ("ray.io/v1", "RayJob"), ("ray.io/v1", "RayCluster")
+TRAINER, JOBSET = ("trainer.kubeflow.org/v1alpha1", "TrainJob"), ("jobset.x-k8s.io/v1alpha2", "JobSet")
+
+
+def outlived() -> World:
+    """A cluster that outlives its job, and is reported as a job of its own."""
+    world = World()
+    world.job("ray", *RAYJOB, status={"startTime": stamp(0)})
+    world.job("cluster", *RAYCLUSTER, parent=(*RAYJOB, "ray"))
+    world.pod(of=(*RAYCLUSTER, "cluster"), started=0)
+    world.run(100)
+    world.job("ray", *RAYJOB, status={"startTime": stamp(0), "jobStatus": "SUCCEEDED", "endTime": stamp(100)})
+    world.run(100)
+    assert world.runs() == {"ray": (COMPLETED, 0, 100, macs(1)), "cluster": (RUNNING, 100, None, macs(1))}
+    return world
+
+
+@pytest.mark.parametrize("order", [("ray", "cluster"), ("cluster", "ray")])
+@pytest.mark.parametrize("wait", [60.0, 600.0])
+def test_a_cluster_that_outlived_its_job_goes_on_whichever_is_listed_first(order: tuple[str, ...], wait: float) -> None:
+    world = outlived()
+    world.jobs = {uid: world.jobs[uid] for uid in order}
+    world.successor(Policy(start_max_wait=wait))
+    assert world.run(700) == []
+    world.job("cluster", *RAYCLUSTER, parent=(*RAYJOB, "ray"), status={"state": "failed"})
+    assert [(report.id, report.state) for report in world.run()] == [("cluster", FAILED)]
+
+
+@pytest.mark.parametrize("order", [("ray", "cluster"), ("cluster", "ray")])
+def test_a_cluster_that_outlived_its_job_goes_on_though_its_pods_are_being_replaced(order: tuple[str, ...]) -> None:
+    world = outlived()
+    world.jobs = {uid: world.jobs[uid] for uid in order}
+    world.delete_pod()
+    world.successor()
+    world.run(10)
+    world.pod("next", nics=(2,), of=(*RAYCLUSTER, "cluster"), created=205, started=210)
+    assert [(report.id, report.state, report.holds) for report in world.run(10)] == [("cluster", RUNNING, macs(2))]
+
+
+def test_a_cluster_that_outlived_its_job_goes_on_where_a_standby_saw_that_job_deleted() -> None:
+    world = outlived()
+    standby = World(leading=False)
+    standby.newest, standby.now = world.newest, world.now
+    for obj in (*world.jobs.values(), *world.pods.values()):
+        standby.tracker.apply(Applied(obj), T0 + world.now)
+    standby.tracker.apply(Deleted(world.jobs["ray"]), T0 + world.now)
+    standby.lead()
+    assert standby.run(600) == []
+
+
+@pytest.mark.parametrize("order", list(permutations(["train", "set", "job"])))
+@pytest.mark.parametrize("middle_ends_unseen", [False, True])
+def test_what_is_above_is_judged_before_what_is_below(order: tuple[str, ...], middle_ends_unseen: bool) -> None:
+    world = World()
+    done = {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": stamp(100)}]}
+    complete = {"conditions": [{"type": "Completed", "status": "True", "lastTransitionTime": stamp(100)}]}
+    world.job("train", *TRAINER)
+    world.job("set", *JOBSET, parent=(*TRAINER, "train"))
+    world.job("job", parent=(*JOBSET, "set"))
+    world.pod(started=0)
+    world.run(100)
+    if not middle_ends_unseen:
+        world.job("set", *JOBSET, parent=(*TRAINER, "train"), status=complete)
+    world.job("train", *TRAINER, status=done)
+    world.run(100)
+    own = "set" if middle_ends_unseen else "job"
+    assert world.runs() == {"train": (COMPLETED, 0, 100, macs(1)), own: (RUNNING, 100, None, macs(1))}
+    if middle_ends_unseen:
+        complete["conditions"][0]["lastTransitionTime"] = stamp(200)
+        world.job("set", *JOBSET, parent=(*TRAINER, "train"), status=complete)
+    world.jobs = {uid: world.jobs[uid] for uid in order}
+    world.successor()
+    world.run(100)
+    expected = {"train": (COMPLETED, 0, 100, macs(1)), own: (RUNNING, 100, None, macs(1))}
+    if middle_ends_unseen:
+        expected |= {"set": (COMPLETED, 100, 200, macs(1)), "job": (RUNNING, 200, None, macs(1))}
+    assert world.runs() == expected
