@@ -176,7 +176,7 @@ class Tracker:
             if runs.begins(view):
                 self._cluster.begin_run(uid, view.job.started or 0)
         report = runs.judge(view, self._cluster, now, owner_expected=self._owner_expected(view.job or view.last))
-        if runs.over > -math.inf:
+        if runs.over > -math.inf and view.independent:  # else its pods go on in the run of the job above it
             self._cluster.end_run(uid, runs.over)
         self.states[before] -= 1
         self.states[runs.state] += 1

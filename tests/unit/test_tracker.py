@@ -246,3 +246,39 @@ def test_a_new_leader_reports_all_that_runs_and_what_ended_before_it_could() -> 
     assert world.run(2) == []
     world.job("ends", status={"startTime": stamp(0), **COMPLETE})
     assert [(report.name, report.state) for report in world.run(10)] == [("ends", COMPLETED), ("runs", RUNNING)]
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_pods_of_a_child_whose_owner_is_seen_later_count_on_for_the_owner_when_they_succeed(reported: bool) -> None:
+    world = World()
+    jobset = ("jobset.x-k8s.io/v1alpha2", "JobSet", "set")
+    world.job("child", parent=jobset)
+    for number in (1, 2):
+        world.pod(f"pod-{number}", nics=(number,), of=("batch/v1", "Job", "child"))
+    world.run(10 if reported else 1)
+    world.job("set", *jobset[:2])
+    world.run(10)
+    world.job("child", parent=jobset, status={"active": 2})
+    world.run(10)
+    world.pod("pod-1", "Succeeded", nics=(1,), of=("batch/v1", "Job", "child"))
+    world.run(10)
+    world.pod("pod-2", nics=(3,), of=("batch/v1", "Job", "child"))
+    world.delete_pod("pod-1")
+    world.run(10)
+    assert world.runs()["set"] == (RUNNING, 0, None, macs(1, 3))
+
+
+def test_a_short_run_is_not_lost_because_its_child_was_seen_first() -> None:
+    world = World()
+    trainer = ("trainer.kubeflow.org/v1alpha1", "TrainJob", "train")
+    world.job("child", parent=trainer)
+    world.pod(of=("batch/v1", "Job", "child"), started=0)
+    world.run(1)
+    world.job("train", *trainer[:2])
+    world.job("child", parent=trainer, status={"active": 1})
+    world.run(1)
+    world.pod("pod", "Succeeded", of=("batch/v1", "Job", "child"), started=0, finished=7)
+    done = [{"type": "Complete", "status": "True", "lastTransitionTime": stamp(7)}]
+    world.job("train", *trainer[:2], status={"conditions": done})
+    world.run(10)
+    assert world.runs() == {"train": (COMPLETED, 0, 7, macs(1))}
