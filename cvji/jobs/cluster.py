@@ -14,7 +14,7 @@ from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Claim, ClaimChanged, NodeNics, SourceEvent, Sources
 from cvji.jobs.owners import Owners
 from cvji.jobs.pods import Pod, Stage
-from cvji.jobs.report import NOTHING, End, Holds, JobState, union
+from cvji.jobs.report import NOTHING, End, Holds, JobState, RunReport, union
 from cvji.jobs.view import Group, Problem, View
 from cvji.kube.events import Applied, Deleted
 from cvji.macs import split
@@ -322,6 +322,20 @@ class Cluster:
         if group := self._groups.get(uid):
             group.left = {held: times for held, times in group.left.items() if times[0] > newest}
             self._recount_times(uid, group)
+
+    def resume_run(self, report: RunReport) -> None:
+        """A run that a predecessor reported goes on: pods that run are of it, however old they are.
+
+        So are those that succeeded in it, by their node's clock, with NICs that it is known to have.
+        """
+        for pod in self._all_pods(report.job):
+            succeeded = pod.stage is Stage.SUCCEEDED and (pod.finished or 0) >= report.start
+            if pod.stage is Stage.RUNNING or (
+                succeeded and union([report.holds, self._sources.holds(pod)]) == report.holds
+            ):
+                self._over.discard(pod.uid)
+        if group := self._groups.get(report.job):
+            self._recount_times(report.job, group)
 
     def begin_run(self, uid: str, started: int) -> None:
         """A run of the job begins; by its object, at `started` (0: it does not say).

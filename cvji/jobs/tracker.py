@@ -169,7 +169,7 @@ class Tracker:
             runs = self._jobs[uid] = self._new(now)
         self._unseen.pop(uid, None)
         if runs.state is State.UNSEEN:
-            view = self._seen(view)
+            view = self._seen(view, runs)
         before = runs.state
         if view.job is not None and view.end is None:
             self._touch(self._cluster.open(uid))
@@ -196,14 +196,16 @@ class Tracker:
         if view.job is None and runs.reported is not None:
             yield JobGone(runs.reported)
 
-    def _seen(self, view: View) -> View:
-        """A job that a predecessor reported: what has ended above it had been released, and owns nothing."""
+    def _seen(self, view: View, runs: Runs) -> View:
+        """A run that a predecessor reported goes on: what has ended above its job owns nothing any more."""
         while not view.independent:
             above = self._cluster.view(self._cluster.root(view.uid))
             if above.job is not None and above.end is None:
                 break
             self._close(above.uid)
             view = self._cluster.view(view.uid)
+        if runs.reported is not None:
+            self._cluster.resume_run(runs.reported)
         return view
 
     def _new(self, now: float) -> Runs:

@@ -168,3 +168,67 @@ def test_what_is_above_is_judged_before_what_is_below(order: tuple[str, ...], mi
     if middle_ends_unseen:
         expected |= {"set": (COMPLETED, 100, 200, macs(1)), "job": (RUNNING, 200, None, macs(1))}
     assert world.runs() == expected
+
+
+def pending_until_the_next_run() -> World:
+    """A pod that was Pending in a job's first run runs in the second, beside another."""
+    world = World()
+    of = ("kubeflow.org/v1", "PyTorchJob", "job")
+    world.job("job", *of[:2])
+    world.pod("late", "Pending", nics=(), of=of, created=1)
+    world.pod("first", nics=(1,), of=of, created=2, started=2)
+    world.run(70)
+    world.delete_pod("first")
+    world.run(70)
+    world.pod("late", nics=(2,), of=of, created=1, started=140)
+    world.pod("other", nics=(3,), of=of, created=135, started=140)
+    world.run(10)
+    assert world.runs() == {"job": (CANCELLED, 2, 70, macs(1)), "job.2": (RUNNING, 140, None, macs(2, 3))}
+    return world
+
+
+@pytest.mark.parametrize("succeeds", ["under a successor", "while nobody looks"])
+def test_a_pod_that_was_pending_in_the_run_before_counts_on_under_a_successor(succeeds: str) -> None:
+    world = pending_until_the_next_run()
+    of = ("kubeflow.org/v1", "PyTorchJob", "job")
+    late = {"nics": (2,), "of": of, "created": 1, "started": 140, "finished": 160}
+    if succeeds == "under a successor":
+        world.successor()
+        world.run(10)
+    world.pod("late", "Succeeded", **late)  # type: ignore[arg-type]
+    if succeeds == "while nobody looks":
+        world.successor()
+    world.run(10)
+    world.delete_pod("late")
+    world.pod("more", nics=(4,), of=of, created=170, started=170)
+    world.run(10)
+    assert world.runs()["job.2"] == (RUNNING, 140, None, macs(2, 3, 4))
+
+
+def test_pods_that_succeeded_in_the_run_before_do_not_count_under_a_successor() -> None:
+    world = World()
+    world.job()
+    world.pod("a", nics=(1,), started=0)
+    world.pod("b", nics=(2,), started=0)
+    world.run(10)
+    world.pod("a", "Succeeded", nics=(1,), started=0, finished=10)
+    world.job(spec={"suspend": True})
+    world.delete_pod("b")
+    world.run(10)
+    world.job()
+    world.pod("c", nics=(1,), created=20, started=20)  # the same NIC
+    world.run(10)
+    world.successor()
+    world.delete_pod("c")
+    world.pod("d", nics=(3,), created=30, started=30)
+    world.run(10)
+    assert world.runs() == {"job": (CANCELLED, 0, 10, macs(1, 2)), "job.2": (RUNNING, 20, None, macs(3))}
+
+
+def test_what_a_cluster_that_outlived_its_job_held_counts_though_it_succeeded_while_nobody_looked() -> None:
+    world = outlived()
+    world.pod(of=(*RAYCLUSTER, "cluster"), phase="Succeeded", started=0, finished=201)
+    world.pod("next", nics=(2,), of=(*RAYCLUSTER, "cluster"), created=201, started=201)
+    world.successor()
+    world.run(10)
+    assert world.runs()["cluster"] == (RUNNING, 100, None, macs(1, 2))
