@@ -57,6 +57,9 @@ class Cluster:
                 self._remove_claim(claim)
             case NodeNics():
                 self._apply_to_sources(event)
+        for uid in self._owners.forgotten:
+            self._drop_if_unused(uid)
+        self._owners.forgotten.clear()
         touched, self._touched = self._touched, {}
         return touched
 
@@ -135,8 +138,7 @@ class Cluster:
             group.changes += 1
         else:
             self._changed(group, held if pod.stage in _COUNTS else NOTHING, NOTHING)
-        root = self._owners.root(pod.owner or "")
-        self._touched[root] = None
+        self._touched[self._owners.root(pod.owner or "")] = None
 
         def forget() -> None:
             del self._pods[pod.uid]
@@ -148,7 +150,6 @@ class Cluster:
             self._regroup(pod.uid, forget)
         else:
             forget()
-        self._drop_if_unused(root)
 
     def _put_claim(self, claim: Claim) -> None:
         old = self._claims.get(claim.key)
@@ -212,29 +213,29 @@ class Cluster:
     def _regroup(self, uid: str, change: Callable[[], None]) -> None:
         """Make a change after which what is below `uid` may count for another job."""
         owners = self._owners.owners_below(uid)
-        moved = [(pod, self._owners.root(owner)) for owner in owners for pod in self._owners.pods_of(owner)]
-        held = {pod.uid: self._sources.holds(pod) for pod, _ in moved}
-        above = self._owners.root(uid)
+        before = {owner: self._owners.root(owner) for owner in owners}
+        moved = [(pod, self._sources.holds(pod)) for owner in owners for pod in self._owners.pods_of(owner)]
         change()
-        roots = {owner: self._owners.root(owner) for owner in owners}
-        for pod, old in moved:
-            new = roots[pod.owner or ""]
+        after = {owner: self._owners.root(owner) for owner in owners}
+        for pod, held in moved:
+            old, new = before[pod.owner or ""], after[pod.owner or ""]
             if new != old and pod.uid in self._pods:
                 for root, one in ((old, -1), (new, 1)):
-                    self._count(self._group(root), pod, held[pod.uid], one)
-                    self._changed(self._group(root), NOTHING, held[pod.uid])
+                    self._count(self._group(root), pod, held, one)
+                    self._changed(self._group(root), NOTHING, held)
                     self._touched[root] = None
-        new = self._owners.root(uid)
-        self._touched.update(dict.fromkeys([uid, above, new]))
-        if new and new != above == uid and uid in self._groups:
-            self._group(new).merge(self._groups.pop(uid))
+        self._touched.update(dict.fromkeys([uid, before[uid], after[uid]]))
+        for root in dict.fromkeys(before.values()):
+            new = self._owners.root(root)
+            if root in self._groups and new and new != root:
+                self._group(new).merge(self._groups.pop(root))
         self._touched.update(dict.fromkeys(owner for owner in owners if self._owners.get(owner)))
-        self._drop_if_unused(uid)
 
     def _drop_if_unused(self, uid: str) -> None:
-        """Forget a group of no job and no pod."""
-        if uid in self._groups and self._owners.get(uid) is None and not self._owners.has_dependents(uid):
-            del self._groups[uid]
+        """Forget the group of a job that is gone, judged, and owns nothing any more."""
+        gone = self._owners.get(uid) is None and not self._owners.has_dependents(uid)
+        if gone and uid not in self._departed:
+            self._groups.pop(uid, None)
 
     # --- a job's view on request --------------------------------------------------------------------
 

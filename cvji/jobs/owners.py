@@ -30,6 +30,7 @@ class Owners:
         self._children: dict[str, dict[str, None]] = {}  # owner uid -> uids of jobs
         self._pods_of: dict[str, dict[str, None]] = {}  # owner uid -> uids of pods, first seen first
         self._closed: set[str] = set()  # jobs that ended a while ago: what still runs below them is not theirs
+        self.forgotten: list[str] = []  # uids of which nothing is left; whoever reads it empties it
 
     def get(self, uid: str) -> Job | None:
         """The job object of that uid, if it exists."""
@@ -73,7 +74,7 @@ class Owners:
         job = self._jobs.pop(uid, None)
         if job is not None:
             self._deleted[uid] = job
-            self._drop_if_childless(uid)
+            self._forget(uid)
 
     def put_pod(self, pod: Pod) -> None:
         """A pod that has an owner is new."""
@@ -84,18 +85,22 @@ class Owners:
         """A pod that has an owner is gone."""
         assert pod.owner is not None  # noqa: S101  others are not kept
         discard(self._pods_of, pod.owner, pod.uid)
-        self._drop_if_childless(pod.owner)
+        self._forget(pod.owner)
 
     def _unlink(self, job: Job) -> None:
         if job.owner:
             discard(self._children, job.owner, job.uid)
-            self._drop_if_childless(job.owner)
+            self._forget(job.owner)
 
-    def _drop_if_childless(self, uid: str) -> None:
-        if uid in self._deleted and uid not in self._children and uid not in self._pods_of:
-            job = self._deleted.pop(uid)
+    def _forget(self, uid: str | None) -> None:
+        """Forget what is gone and owns nothing any more; and so on with what is above it."""
+        while uid is not None and uid not in self._jobs and not self.has_dependents(uid):
+            job = self._deleted.pop(uid, None)
             self._closed.discard(uid)
-            self._unlink(job)
+            self.forgotten.append(uid)
+            uid = job.owner if job else None
+            if job and uid:
+                discard(self._children, uid, job.uid)
 
     def close(self, uid: str) -> None:
         """The job ended a while ago: what still runs below it belongs to the next job below it from now on."""

@@ -43,6 +43,10 @@ class Group:
         self.started = min(filter(None, (self.started, other.started)), default=0)
         self.finished = max(self.finished, other.finished)
         self.left.update(other.left)
+        if other.left:
+            self.changes += 1
+            self.held_changes += 1
+            self.succeeded += 1
 
 
 class View(msgspec.Struct):

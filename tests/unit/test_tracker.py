@@ -282,3 +282,20 @@ def test_a_short_run_is_not_lost_because_its_child_was_seen_first() -> None:
     world.job("train", *trainer[:2], status={"conditions": done})
     world.run(10)
     assert world.runs() == {"train": (COMPLETED, 0, 7, macs(1))}
+
+
+TRAINER, JOBSET = ("trainer.kubeflow.org/v1alpha1", "TrainJob"), ("jobset.x-k8s.io/v1alpha2", "JobSet")
+
+
+def test_what_gone_pods_left_to_a_child_is_the_owners_though_that_is_seen_after_them() -> None:
+    world = World()
+    world.listed("jobset.x-k8s.io", "JobSet")
+    world.job("child", parent=(*JOBSET, "set"))
+    for number in (1, 2):
+        world.pod(f"pod-{number}", nics=(number,), of=("batch/v1", "Job", "child"))
+    world.run(10)
+    world.pod("pod-1", "Succeeded", nics=(1,), of=("batch/v1", "Job", "child"))
+    world.delete_pod("pod-1")
+    world.job("set", *JOBSET)
+    world.run(10)
+    assert world.reported() == [("set", RUNNING, macs(1, 2))]
