@@ -12,7 +12,7 @@ import msgspec
 
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Claim, ClaimChanged, NodeNics, SourceEvent, Sources
-from cvji.jobs.owners import Owners
+from cvji.jobs.owners import MAX_CLIMB, Owners
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.report import NOTHING, End, Holds, JobState, RunReport, union
 from cvji.jobs.view import Group, Problem, View
@@ -263,11 +263,11 @@ class Cluster:
         """Whether a job object of that uid exists."""
         return uid is not None and self._owners.get(uid) is not None
 
-    def _end(self, job: Job) -> End | None:
-        if job.end or not job.kind.ends_with_children:
+    def _end(self, job: Job, levels: int = MAX_CLIMB) -> End | None:
+        if job.end or not job.kind.ends_with_children or not levels:
             return job.end
         children = [child for uid in self._owners.children(job.uid) if (child := self._owners.get(uid))]
-        ends = [end for child in children if (end := self._end(child))]
+        ends = [end for child in children if (end := self._end(child, levels - 1))]
         if not ends or len(ends) < len(children):
             return None
         worst = next((end.state for end in ends if end.state is not JobState.COMPLETED), JobState.COMPLETED)

@@ -45,24 +45,22 @@ class Owners:
     # --- what is known ------------------------------------------------------------------------------
 
     def put(self, job: Job) -> None:
-        """A job object was made or changed. One that would close a cycle of owners counts as having no owner."""
-        if job.owner and self._is_above(job.uid, job.owner):
-            job = msgspec.structs.replace(job, owner=None)
+        """A job object was made or changed. One that would close a cycle or an endless chain has no owner."""
         old = self._jobs.get(job.uid) or self._deleted.pop(job.uid, None)
+        if job.owner and not (old and old.owner == job.owner):
+            above = list(self._climb(job.owner))
+            if job.uid in above or len(above) >= MAX_CLIMB:
+                job = msgspec.structs.replace(job, owner=None)
         if old is not None and old.owner and old.owner != job.owner:
             self._unlink(old)
         self._jobs[job.uid] = job
         if job.owner:
             self._children.setdefault(job.owner, {})[job.uid] = None
 
-    def _is_above(self, uid: str, below: str) -> bool:
-        """Whether the climb from `below` comes by `uid`."""
-        return uid in self._climb(below)
-
     def _climb(self, uid: str) -> Iterator[str]:
         """`uid` and what is above it, as far as that is known."""
         above: str | None = uid
-        for _ in range(MAX_CLIMB + 1):
+        for _ in range(MAX_CLIMB):
             if above is None:
                 break
             yield above

@@ -299,3 +299,26 @@ def test_what_gone_pods_left_to_a_child_is_the_owners_though_that_is_seen_after_
     world.job("set", *JOBSET)
     world.run(10)
     assert world.reported() == [("set", RUNNING, macs(1, 2))]
+
+
+RUNAI = ("run.ai/v2alpha1", "TrainingWorkload")
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["chain", "circle"])
+@pytest.mark.parametrize("count", [10, 12, 500])
+def test_no_chain_and_no_circle_of_owners_is_too_long(count: int, closed: bool) -> None:
+    world = World()
+    for number in range(count):
+        above = number - 1 if number else count - 1 if closed else None
+        parent = None if above is None else (*RUNAI, f"w{above}")
+        world.job(f"w{number}", *RUNAI, parent=parent)
+    world.pod("inside", nics=(2,), of=(*RUNAI, f"w{count - 1}"))
+    world.job()
+    world.pod()
+    assert ("job", RUNNING, macs(1)) in [(report.name, report.state, report.holds) for report in world.run(10)]
+    for uid in ("pod", "inside"):
+        world.delete_pod(uid)
+    for uid in list(world.jobs):
+        world.delete_job(uid)
+    world.run(100)
+    assert left_in(world.tracker) == {}
