@@ -35,7 +35,6 @@ class Cluster:
         self._claims: dict[tuple[str, str], Claim] = {}
         self._groups: dict[str, Group] = {}  # by uid of a job that is, or may be, independent
         self._over: set[str] = set()  # pods of runs that are over; those that run hold all the same
-        self._departed: dict[str, Job] = {}  # last states of deleted jobs
         self._touched: dict[str, None] = {}
 
     # --- an event in --------------------------------------------------------------------------------
@@ -57,15 +56,12 @@ class Cluster:
                 self._remove_claim(claim)
             case NodeNics():
                 self._apply_to_sources(event)
-        for uid in self._owners.forgotten:
-            self._drop_if_unused(uid)
-        self._owners.forgotten.clear()
+        self._forget()
         touched, self._touched = self._touched, {}
         return touched
 
     def _put_job(self, job: Job) -> None:
         known = self._owners.get(job.uid)
-        self._departed.pop(job.uid, None)
         self._touched[job.uid] = None
         if known is not None and known.owner == job.owner:
             self._owners.put(job)
@@ -80,7 +76,6 @@ class Cluster:
         self._owners.put(job)  # the deleted object may differ from the last one seen: its end, for example
         self._touched.update(dict.fromkeys([uid, self._owners.root(uid)]))
         self._owners.remove(uid)
-        self._departed[uid] = job
 
     def _put_pod(self, pod: Pod) -> None:
         old = self._pods.get(pod.uid)
@@ -231,11 +226,12 @@ class Cluster:
                 self._group(new).merge(self._groups.pop(root))
         self._touched.update(dict.fromkeys(owner for owner in owners if self._owners.get(owner)))
 
-    def _drop_if_unused(self, uid: str) -> None:
-        """Forget the group of a job that is gone, judged, and owns nothing any more."""
-        gone = self._owners.get(uid) is None and not self._owners.has_dependents(uid)
-        if gone and uid not in self._departed:
-            self._groups.pop(uid, None)
+    def _forget(self) -> None:
+        """Drop the groups of jobs of which nothing is left."""
+        for uid in self._owners.forgotten:
+            if self._owners.get(uid) is None and not self._owners.has_dependents(uid):
+                self._groups.pop(uid, None)
+        self._owners.forgotten.clear()
 
     # --- a job's view on request --------------------------------------------------------------------
 
@@ -245,13 +241,14 @@ class Cluster:
 
     def view(self, uid: str) -> View:
         """One job as it stands."""
-        job = self._owners.get(uid)
+        job, last = self._owners.get(uid), self._owners.departed(uid)
+        known = job or last
         return View(
             uid=uid,
             job=job,
-            last=self._departed.get(uid),
+            last=last,
             independent=self._owners.is_closed(uid) or self._owners.root(uid) == uid,
-            end=self._end(job) if job else None,
+            end=self._end(known) if known else None,
             group=self._groups.get(uid) or Group(),
         )
 
@@ -266,9 +263,13 @@ class Cluster:
     def _end(self, job: Job, levels: int = MAX_CLIMB) -> End | None:
         if job.end or not job.kind.ends_with_children or not levels:
             return job.end
-        children = [child for uid in self._owners.children(job.uid) if (child := self._owners.get(uid))]
-        ends = [end for child in children if (end := self._end(child, levels - 1))]
-        if not ends or len(ends) < len(children):
+        ends = []
+        for child, exists in self._owners.children(job.uid):
+            if end := self._end(child, levels - 1) or (None if exists else child.end_if_deleted):
+                ends.append(end)
+            elif exists:
+                return None
+        if not ends:
             return None
         worst = next((end.state for end in ends if end.state is not JobState.COMPLETED), JobState.COMPLETED)
         return End(worst, max((end.at for end in ends if end.at), default=None))
@@ -359,8 +360,8 @@ class Cluster:
 
     def depart(self, uid: str) -> None:
         """The deletion of a job was judged."""
-        self._departed.pop(uid, None)
-        self._drop_if_unused(uid)
+        self._owners.depart(uid)
+        self._forget()
 
     def close(self, uid: str, own: Callable[[str], bool]) -> Iterable[str]:
         """The job ended a while ago: what still runs below it counts for the topmost job that has not ended.
@@ -374,8 +375,8 @@ class Cluster:
             ended = queue.pop()
             if not self._owners.is_closed(ended):
                 self._regroup(ended, partial(self._owners.close, ended))
-                below = (self._owners.get(child) for child in self._owners.children(ended))
-                queue += [job.uid for job in below if job is not None and not own(job.uid) and self._end(job)]
+                below = (job for job, exists in self._owners.children(ended) if exists)
+                queue += [job.uid for job in below if not own(job.uid) and self._end(job)]
         touched, self._touched = self._touched, {}
         return touched
 

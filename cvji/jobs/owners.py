@@ -26,7 +26,8 @@ class Owners:
         self._policy = policy
         self._pods = pods
         self._jobs: dict[str, Job] = {}
-        self._deleted: dict[str, Job] = {}  # whose pods or child jobs are not gone yet
+        self._deleted: dict[str, Job] = {}  # not judged yet, or their pods or child jobs are not gone yet
+        self._unjudged: set[str] = set()  # of these
         self._children: dict[str, dict[str, None]] = {}  # owner uid -> uids of jobs
         self._pods_of: dict[str, dict[str, None]] = {}  # owner uid -> uids of pods, first seen first
         self._closed: set[str] = set()  # jobs that ended a while ago: what still runs below them is not theirs
@@ -35,6 +36,10 @@ class Owners:
     def get(self, uid: str) -> Job | None:
         """The job object of that uid, if it exists."""
         return self._jobs.get(uid)
+
+    def departed(self, uid: str) -> Job | None:
+        """The last state of a job object whose deletion has not been judged."""
+        return self._deleted[uid] if uid in self._unjudged else None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -47,6 +52,7 @@ class Owners:
     def put(self, job: Job) -> None:
         """A job object was made or changed. One that would close a cycle or an endless chain has no owner."""
         old = self._jobs.get(job.uid) or self._deleted.pop(job.uid, None)
+        self._unjudged.discard(job.uid)
         if job.owner and not (old and old.owner == job.owner):
             above = list(self._climb(job.owner))
             if job.uid in above or len(above) >= MAX_CLIMB:
@@ -72,7 +78,12 @@ class Owners:
         job = self._jobs.pop(uid, None)
         if job is not None:
             self._deleted[uid] = job
-            self._forget(uid)
+            self._unjudged.add(uid)
+
+    def depart(self, uid: str) -> None:
+        """A job's deletion was judged."""
+        self._unjudged.discard(uid)
+        self._forget(uid)
 
     def put_pod(self, pod: Pod) -> None:
         """A pod that has an owner is new."""
@@ -92,7 +103,7 @@ class Owners:
 
     def _forget(self, uid: str | None) -> None:
         """Forget what is gone and owns nothing any more; and so on with what is above it."""
-        while uid is not None and uid not in self._jobs and not self.has_dependents(uid):
+        while uid is not None and not (uid in self._jobs or uid in self._unjudged or self.has_dependents(uid)):
             job = self._deleted.pop(uid, None)
             self._closed.discard(uid)
             self.forgotten.append(uid)
@@ -141,9 +152,10 @@ class Owners:
         """How many objects that are known are above `uid`."""
         return sum(1 for _ in self._climb(uid)) - 1
 
-    def children(self, uid: str) -> list[str]:
-        """The job objects directly owned by `uid`, which need not be known itself."""
-        return list(self._children.get(uid, ()))
+    def children(self, uid: str) -> list[tuple[Job, bool]]:
+        """The job objects directly owned by `uid`, which need not be known itself, and whether they exist."""
+        below = self._children.get(uid, ())
+        return [(self._jobs.get(child) or self._deleted[child], child in self._jobs) for child in below]
 
     def owners_below(self, uid: str) -> list[str]:
         """`uid` and everything below it that owns pods, or may."""

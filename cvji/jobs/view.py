@@ -53,7 +53,7 @@ class View(msgspec.Struct):
     """One job as it stands. `job` is its object, None if there is none. `group` counts its pods.
 
     `last` is the object's last state where it was deleted and that has not been judged yet. `independent` says that no
-    job above it counts in its place. `end` is what the object, or the jobs below it, say of its end.
+    job above it counts in its place. `end` is what the object or its last state, or the jobs below it, say of its end.
     """
 
     uid: str

@@ -230,7 +230,7 @@ def test_a_standby_keeps_nothing_of_what_is_gone_for_long() -> None:
         world.delete_pod(f"pod-{number}")
         world.delete_job(f"job-{number}")
     left = left_in(world.tracker)
-    assert set(left) <= {"Tracker._departed", "Cluster._departed", "Cluster._groups"}
+    assert set(left) <= {"Tracker._departed", "Owners._deleted", "Owners._unjudged", "Cluster._groups"}
     assert max(map(len, left.values())) == 13
     assert world.run(100) == []
 
@@ -321,4 +321,52 @@ def test_no_chain_and_no_circle_of_owners_is_too_long(count: int, closed: bool) 
     for uid in list(world.jobs):
         world.delete_job(uid)
     world.run(100)
+    assert left_in(world.tracker) == {}
+
+
+def workload(*, leading: bool = True) -> World:
+    """A workload that ends with its child, which runs."""
+    world = World(leading=leading)
+    world.job("w", *RUNAI)
+    world.job("child", *TORCH, parent=(*RUNAI, "w"))
+    world.pod(of=(*TORCH, "child"), started=0)
+    return world
+
+
+TORCH = ("kubeflow.org/v1", "PyTorchJob")
+TORCH_DONE = {"completionTime": stamp(70), "conditions": [{"type": "Succeeded", "status": "True"}]}
+
+
+@pytest.mark.parametrize("deleted", [("w",), ("child",), ("w", "child"), ("child", "w")])
+@pytest.mark.parametrize("pod", ["stays", "goes before", "goes after"])
+@pytest.mark.parametrize("seen", ["one turn", "by a standby"])
+def test_a_run_ai_workload_has_its_childs_end_though_either_is_deleted_right_behind(
+    deleted: tuple[str, ...], pod: str, seen: str
+) -> None:
+    world = workload()
+    world.run(80)
+    if seen == "by a standby":
+        newest, world = world.newest, workload(leading=False)
+        world.newest, world.now = newest, 80
+    world.job("child", *TORCH, parent=(*RUNAI, "w"), status=TORCH_DONE)
+    if pod == "goes before":
+        world.delete_pod()
+    for uid in deleted:
+        world.delete_job(uid)
+    if pod == "goes after":
+        world.delete_pod()
+    if seen == "by a standby":
+        world.now = 90
+        world.lead()
+    world.run(3)
+    if pod == "stays":
+        world.pod(of=(*TORCH, "child"), started=0, node="node-2")
+    world.run(100)
+    assert world.runs() == {"w": (COMPLETED, 0, 70, macs(1))}
+    for uid in list(world.jobs):
+        world.delete_job(uid)
+    if pod == "stays":
+        world.delete_pod()
+    world.run(200)
+    assert world.runs() == {"w": (COMPLETED, 0, 70, macs(1))}
     assert left_in(world.tracker) == {}
