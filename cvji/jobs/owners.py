@@ -1,8 +1,8 @@
 """Which job an object belongs to: the climb over ownerReferences, from a pod up to the topmost job.
 
 Objects arrive in any order, so an owner may be named here long before it is seen, or never be seen at all. A deleted
-owner stays in the chain until what it owned is gone too: the garbage collector takes its time, and what still runs
-below it is still its own.
+owner, job or pod, stays in the chain until what it owned is gone too: the garbage collector takes its time, and what
+still runs below it is still its own.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,6 +30,7 @@ class Owners:
         self._unjudged: set[str] = set()  # of these
         self._children: dict[str, dict[str, None]] = {}  # owner uid -> uids of jobs
         self._pods_of: dict[str, dict[str, None]] = {}  # owner uid -> uids of pods, first seen first
+        self._gone_pods: dict[str, str] = {}  # whose pods or jobs are not gone yet: uid -> uid of its owner
         self._closed: set[str] = set()  # jobs that ended a while ago: what still runs below them is not theirs
         self.forgotten: list[str] = []  # uids of which nothing is left; whoever reads it empties it
 
@@ -53,15 +54,18 @@ class Owners:
         """A job object was made or changed. One that would close a cycle or an endless chain has no owner."""
         old = self._jobs.get(job.uid) or self._deleted.pop(job.uid, None)
         self._unjudged.discard(job.uid)
-        if job.owner and not (old and old.owner == job.owner):
-            above = list(self._climb(job.owner))
-            if job.uid in above or len(above) >= MAX_CLIMB:
-                job = msgspec.structs.replace(job, owner=None)
+        if job.owner and not (old and old.owner == job.owner) and self._is_endless(job.uid, job.owner):
+            job = msgspec.structs.replace(job, owner=None)
         if old is not None and old.owner and old.owner != job.owner:
             self._unlink(old)
         self._jobs[job.uid] = job
         if job.owner:
             self._children.setdefault(job.owner, {})[job.uid] = None
+
+    def _is_endless(self, uid: str, owner: str) -> bool:
+        """Whether the climb from `uid`, of that owner, leads back to it or is too long."""
+        above = list(self._climb(owner))
+        return uid in above or len(above) >= MAX_CLIMB
 
     def _climb(self, uid: str) -> Iterator[str]:
         """`uid` and what is above it, as far as that is known."""
@@ -71,7 +75,7 @@ class Owners:
                 break
             yield above
             found = self._jobs.get(above) or self._deleted.get(above) or self._pods.get(above)
-            above = found.owner if found else None
+            above = found.owner if found else self._gone_pods.get(above)
 
     def remove(self, uid: str) -> None:
         """A job object was deleted."""
@@ -88,13 +92,19 @@ class Owners:
     def put_pod(self, pod: Pod) -> None:
         """A pod that has an owner is new."""
         assert pod.owner is not None  # noqa: S101  others are not kept
+        if (before := self._gone_pods.pop(pod.uid, pod.owner)) != pod.owner:
+            discard(self._pods_of, before, pod.uid)
+            self._forget(before)
         self._pods_of.setdefault(pod.owner, {})[pod.uid] = None
 
     def remove_pod(self, pod: Pod) -> None:
-        """A pod that has an owner is gone."""
+        """A pod that has an owner is gone. What it owned may run on, and counts for the same job as before."""
         assert pod.owner is not None  # noqa: S101  others are not kept
-        discard(self._pods_of, pod.owner, pod.uid)
-        self._forget(pod.owner)
+        if self.has_dependents(pod.uid) and not self._is_endless(pod.uid, pod.owner):
+            self._gone_pods[pod.uid] = pod.owner
+        else:
+            discard(self._pods_of, pod.owner, pod.uid)
+            self._forget(pod.owner)
 
     def _unlink(self, job: Job) -> None:
         if job.owner:
@@ -104,12 +114,12 @@ class Owners:
     def _forget(self, uid: str | None) -> None:
         """Forget what is gone and owns nothing any more; and so on with what is above it."""
         while uid is not None and not (uid in self._jobs or uid in self._unjudged or self.has_dependents(uid)):
-            job = self._deleted.pop(uid, None)
-            self._closed.discard(uid)
-            self.forgotten.append(uid)
-            uid = job.owner if job else None
-            if job and uid:
-                discard(self._children, uid, job.uid)
+            gone, job, pod_owner = uid, self._deleted.pop(uid, None), self._gone_pods.pop(uid, None)
+            self._closed.discard(gone)
+            self.forgotten.append(gone)
+            uid = job.owner if job else pod_owner
+            if uid is not None:
+                discard(self._children if job else self._pods_of, uid, gone)
 
     def close(self, uid: str) -> None:
         """The job ended a while ago: what still runs below it belongs to the next job below it from now on."""
@@ -139,10 +149,9 @@ class Owners:
                 if self._policy is OwnerPolicy.DIRECT:
                     break
                 above = job.owner
-            elif pod := self._pods.get(uid):
-                above = pod.owner
             else:
-                break
+                pod = self._pods.get(uid)
+                above = pod.owner if pod else self._gone_pods.get(uid)
             if above is None:
                 break
             uid = above
@@ -170,8 +179,8 @@ class Owners:
         return list(found)
 
     def pods_of(self, owner: str) -> Iterator[Pod]:
-        """The pods directly owned by `owner`, in the order in which they were first seen."""
-        return (self._pods[uid] for uid in self._pods_of.get(owner, ()))
+        """The pods directly owned by `owner` that exist, in the order in which they were first seen."""
+        return (pod for uid in self._pods_of.get(owner, ()) if (pod := self._pods.get(uid)))
 
     def has_dependents(self, uid: str) -> bool:
         """Whether anything names `uid` as its owner."""
