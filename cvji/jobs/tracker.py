@@ -168,8 +168,11 @@ class Tracker:
                 return
             runs = self._jobs[uid] = self._new(now)
         self._unseen.pop(uid, None)
-        if runs.state is State.UNSEEN:
-            view = self._seen(view, runs)
+        if (reported := runs.in_progress) is not None:
+            view = self._released(view)
+            if runs.state is State.UNSEEN:
+                self._cluster.resume_run(reported)
+                view = self._cluster.view(uid)
         before = runs.state
         if view.job is not None and view.end is None:
             self._touch(self._cluster.open(uid))
@@ -196,16 +199,14 @@ class Tracker:
         if view.job is None and runs.reported is not None:
             yield JobGone(runs.reported)
 
-    def _seen(self, view: View, runs: Runs) -> View:
-        """A run that a predecessor reported goes on: what has ended above its job owns nothing any more."""
+    def _released(self, view: View) -> View:
+        """A job of which a run of its own is reported: what has ended above it owns nothing any more."""
         while not view.independent:
             above = self._cluster.view(self._cluster.root(view.uid))
             if above.job is not None and above.end is None:
                 break
             self._close(above.uid)
             view = self._cluster.view(view.uid)
-        if runs.reported is not None:
-            self._cluster.resume_run(runs.reported)
         return view
 
     def _new(self, now: float) -> Runs:

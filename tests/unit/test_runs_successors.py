@@ -232,3 +232,16 @@ def test_what_a_cluster_that_outlived_its_job_held_counts_though_it_succeeded_wh
     world.successor()
     world.run(10)
     assert world.runs()["cluster"] == (RUNNING, 100, None, macs(1, 2))
+
+
+def test_a_cluster_that_outlived_its_job_goes_on_though_that_job_is_seen_late() -> None:
+    world = outlived()
+    ray = world.jobs.pop("ray")
+    world.successor()
+    world.run(10)
+    world.delete_pod()
+    world.run(10)
+    world.tracker.apply(Applied(ray), T0 + world.now)
+    world.run(10)
+    world.pod("next", nics=(2,), of=(*RAYCLUSTER, "cluster"), created=205, started=210)
+    assert [(report.id, report.state, report.holds) for report in world.run(10)] == [("cluster", RUNNING, macs(2))]
