@@ -152,10 +152,8 @@ class Reference:
 
     def decide(self, now: float) -> None:
         for uid, job in self.objects["jobs"].items():
-            if job.end:
-                self.ended_at.setdefault(uid, min(now, job.end.at or now))
-            else:
-                self.ended_at.pop(uid, None)
+            self.ended_at.setdefault(uid, min(now, job.end.at or now)) if job.end else self.ended_at.pop(uid, None)
+            if job.end is None:
                 self.over.discard(uid)
         for uid in {**self.objects["jobs"], **self.runs}:
             self.decide_job(uid, now)
@@ -189,6 +187,8 @@ class Reference:
             self.missing.setdefault(owner, self.now_)
         if (run := self.runs.get(cluster.uid)) and run.id and not (there and there.end is None):
             return True
+        if owner in self.runs:  # its end is yet to be told
+            return False
         since = min(self.ended_at.get(owner, float("inf")), self.missing.get(owner, float("inf")))
         return self.now_ - since >= WAIT
 
