@@ -57,7 +57,7 @@ class Process:
         self.known: dict[str, dict[str, Any]] = {watch: {} for watch in history.watches}
         self.read: dict[str, int] = dict.fromkeys(history.watches, -1)  # place in the log, -1: to be listed
         self.late: dict[str, float] = {}  # watches that begin later than others, and when: this process leads without
-        self.pods: set[str] = set()  # that it has seen
+        self.drivers: set[str] = set()  # pods that own pods, of those that it has seen
         self.deaf_until = 0.0  # its open watches are silent until then; a new list is not
         self.lease = False
         self.leads = False
@@ -97,7 +97,7 @@ class Process:
                 if kind == "jobs":
                     self.heard.append((now, number))
         if kind == "pods":
-            self.pods.update(self.known[watch])
+            self.drivers |= self.known[watch].keys() & cluster.drivers.keys()
         if kind == "jobs" and history.faults.apart:
             self.note_ownerless(at)
         self.read[watch] = end
@@ -316,7 +316,7 @@ class History:
             self.processes.append(self.process())
         everyone = [*self.processes, *([self.standby] if self.standby else [])]
         for pod in self.cluster.orphans():  # who has not seen its owner cannot know whose it is
-            if any(pod.owner not in process.pods for process in everyone):
+            if any(pod.owner not in process.drivers for process in everyone):
                 self.cluster.remove_pod(pod.uid)
         for process in self.processes:
             process.step(now)

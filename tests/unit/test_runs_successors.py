@@ -7,6 +7,7 @@ import pytest
 from cvji.jobs.policy import Policy
 from cvji.kube.events import Applied, Deleted, Unserved
 from cvji.settings import Mode
+from tests.unit.test_tracker import left_in
 from tests.unit.world import CANCELLED, COMPLETE, COMPLETED, FAILED, RUNNING, T0, World, at, macs, running, stamp
 
 
@@ -245,3 +246,13 @@ def test_a_cluster_that_outlived_its_job_goes_on_though_that_job_is_seen_late() 
     world.run(10)
     world.pod("next", nics=(2,), of=(*RAYCLUSTER, "cluster"), created=205, started=210)
     assert [(report.id, report.state, report.holds) for report in world.run(10)] == [("cluster", RUNNING, macs(2))]
+
+
+def test_a_job_that_was_outlived_is_forgotten_with_what_outlived_it() -> None:
+    world = outlived()
+    for uid in ("ray", "cluster"):
+        world.delete_job(uid)
+        world.run(10)
+    world.delete_pod()
+    world.run(100)
+    assert left_in(world.tracker) == {}

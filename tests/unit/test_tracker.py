@@ -370,3 +370,21 @@ def test_a_run_ai_workload_has_its_childs_end_though_either_is_deleted_right_beh
     world.run(200)
     assert world.runs() == {"w": (COMPLETED, 0, 70, macs(1))}
     assert left_in(world.tracker) == {}
+
+
+@pytest.mark.parametrize("order", ["owner first", "child first", "owner seen last"])
+def test_jobs_on_two_levels_are_forgotten(order: str) -> None:
+    world = World()
+    if order != "owner seen last":
+        world.job("set", *JOBSET)
+    world.job("child", parent=(*JOBSET, "set"))
+    world.pod(of=("batch/v1", "Job", "child"))
+    world.run(10)
+    world.pod("pod", "Succeeded", of=("batch/v1", "Job", "child"))
+    world.delete_pod()
+    world.job("set", *JOBSET)
+    world.run(10)
+    for uid in ("set", "child") if order == "owner first" else ("child", "set"):
+        world.delete_job(uid)
+        world.run(100)
+    assert left_in(world.tracker) == {}
