@@ -12,9 +12,9 @@ import msgspec
 
 from cvji.jobs.kinds import Job
 from cvji.jobs.nics import Claim, ClaimChanged, NodeNics, SourceEvent, Sources
-from cvji.jobs.owners import Owners
+from cvji.jobs.owners import MAX_CLIMB, Owners
 from cvji.jobs.pods import Pod, Stage
-from cvji.jobs.report import NOTHING, End, Holds, JobState, union
+from cvji.jobs.report import NOTHING, End, Holds, JobState, RunReport, union
 from cvji.jobs.view import Group, Problem, View
 from cvji.kube.events import Applied, Deleted
 from cvji.macs import split
@@ -35,7 +35,6 @@ class Cluster:
         self._claims: dict[tuple[str, str], Claim] = {}
         self._groups: dict[str, Group] = {}  # by uid of a job that is, or may be, independent
         self._over: set[str] = set()  # pods of runs that are over; those that run hold all the same
-        self._departed: dict[str, Job] = {}  # last states of deleted jobs
         self._touched: dict[str, None] = {}
 
     # --- an event in --------------------------------------------------------------------------------
@@ -57,12 +56,12 @@ class Cluster:
                 self._remove_claim(claim)
             case NodeNics():
                 self._apply_to_sources(event)
+        self._forget()
         touched, self._touched = self._touched, {}
         return touched
 
     def _put_job(self, job: Job) -> None:
         known = self._owners.get(job.uid)
-        self._departed.pop(job.uid, None)
         self._touched[job.uid] = None
         if known is not None and known.owner == job.owner:
             self._owners.put(job)
@@ -77,7 +76,6 @@ class Cluster:
         self._owners.put(job)  # the deleted object may differ from the last one seen: its end, for example
         self._touched.update(dict.fromkeys([uid, self._owners.root(uid)]))
         self._owners.remove(uid)
-        self._departed[uid] = job
 
     def _put_pod(self, pod: Pod) -> None:
         old = self._pods.get(pod.uid)
@@ -135,8 +133,7 @@ class Cluster:
             group.changes += 1
         else:
             self._changed(group, held if pod.stage in _COUNTS else NOTHING, NOTHING)
-        root = self._owners.root(pod.owner or "")
-        self._touched[root] = None
+        self._touched[self._owners.root(pod.owner or "")] = None
 
         def forget() -> None:
             del self._pods[pod.uid]
@@ -148,7 +145,6 @@ class Cluster:
             self._regroup(pod.uid, forget)
         else:
             forget()
-        self._drop_if_unused(root)
 
     def _put_claim(self, claim: Claim) -> None:
         old = self._claims.get(claim.key)
@@ -212,29 +208,30 @@ class Cluster:
     def _regroup(self, uid: str, change: Callable[[], None]) -> None:
         """Make a change after which what is below `uid` may count for another job."""
         owners = self._owners.owners_below(uid)
-        moved = [(pod, self._owners.root(owner)) for owner in owners for pod in self._owners.pods_of(owner)]
-        held = {pod.uid: self._sources.holds(pod) for pod, _ in moved}
-        above = self._owners.root(uid)
+        before = {owner: self._owners.root(owner) for owner in owners}
+        moved = [(pod, self._sources.holds(pod)) for owner in owners for pod in self._owners.pods_of(owner)]
         change()
-        roots = {owner: self._owners.root(owner) for owner in owners}
-        for pod, old in moved:
-            new = roots[pod.owner or ""]
+        after = {owner: self._owners.root(owner) for owner in owners}
+        for pod, held in moved:
+            old, new = before[pod.owner or ""], after[pod.owner or ""]
             if new != old and pod.uid in self._pods:
                 for root, one in ((old, -1), (new, 1)):
-                    self._count(self._group(root), pod, held[pod.uid], one)
-                    self._changed(self._group(root), NOTHING, held[pod.uid])
+                    self._count(self._group(root), pod, held, one)
+                    self._changed(self._group(root), NOTHING, held)
                     self._touched[root] = None
-        new = self._owners.root(uid)
-        self._touched.update(dict.fromkeys([uid, above, new]))
-        if new and new != above == uid and uid in self._groups:
-            self._group(new).merge(self._groups.pop(uid))
+        self._touched.update(dict.fromkeys([uid, before[uid], after[uid]]))
+        for root in dict.fromkeys(before.values()):
+            new = self._owners.root(root)
+            if root in self._groups and new and new != root:
+                self._group(new).merge(self._groups.pop(root))
         self._touched.update(dict.fromkeys(owner for owner in owners if self._owners.get(owner)))
-        self._drop_if_unused(uid)
 
-    def _drop_if_unused(self, uid: str) -> None:
-        """Forget a group of no job and no pod."""
-        if uid in self._groups and self._owners.get(uid) is None and not self._owners.has_dependents(uid):
-            del self._groups[uid]
+    def _forget(self) -> None:
+        """Drop the groups of jobs of which nothing is left."""
+        for uid in self._owners.forgotten:
+            if self._owners.get(uid) is None and not self._owners.has_dependents(uid):
+                self._groups.pop(uid, None)
+        self._owners.forgotten.clear()
 
     # --- a job's view on request --------------------------------------------------------------------
 
@@ -244,26 +241,35 @@ class Cluster:
 
     def view(self, uid: str) -> View:
         """One job as it stands."""
-        job = self._owners.get(uid)
+        job, last = self._owners.get(uid), self._owners.departed(uid)
+        known = job or last
         return View(
             uid=uid,
             job=job,
-            last=self._departed.get(uid),
+            last=last,
             independent=self._owners.is_closed(uid) or self._owners.root(uid) == uid,
-            end=self._end(job) if job else None,
+            end=self._end(known) if known else None,
             group=self._groups.get(uid) or Group(),
         )
+
+    def depth(self, uid: str) -> int:
+        """How many objects are above a job: what happens to it follows from what happens to them."""
+        return self._owners.depth(uid)
 
     def knows(self, uid: str | None) -> bool:
         """Whether a job object of that uid exists."""
         return uid is not None and self._owners.get(uid) is not None
 
-    def _end(self, job: Job) -> End | None:
-        if job.end or not job.kind.ends_with_children:
+    def _end(self, job: Job, levels: int = MAX_CLIMB) -> End | None:
+        if job.end or not job.kind.ends_with_children or not levels:
             return job.end
-        children = [child for uid in self._owners.children(job.uid) if (child := self._owners.get(uid))]
-        ends = [end for child in children if (end := self._end(child))]
-        if not ends or len(ends) < len(children):
+        ends = []
+        for child, exists in self._owners.children(job.uid):
+            if end := self._end(child, levels - 1) or (None if exists else child.end_if_deleted):
+                ends.append(end)
+            elif exists:
+                return None
+        if not ends:
             return None
         worst = next((end.state for end in ends if end.state is not JobState.COMPLETED), JobState.COMPLETED)
         return End(worst, max((end.at for end in ends if end.at), default=None))
@@ -319,6 +325,20 @@ class Cluster:
             group.left = {held: times for held, times in group.left.items() if times[0] > newest}
             self._recount_times(uid, group)
 
+    def resume_run(self, report: RunReport) -> None:
+        """A run that a predecessor reported goes on: pods that run are of it, however old they are.
+
+        So are those that succeeded in it, by their node's clock, with NICs that it is known to have.
+        """
+        for pod in self._all_pods(report.job):
+            succeeded = pod.stage is Stage.SUCCEEDED and (pod.finished or 0) >= report.start
+            if pod.stage is Stage.RUNNING or (
+                succeeded and union([report.holds, self._sources.holds(pod)]) == report.holds
+            ):
+                self._over.discard(pod.uid)
+        if group := self._groups.get(report.job):
+            self._recount_times(report.job, group)
+
     def begin_run(self, uid: str, started: int) -> None:
         """A run of the job begins; by its object, at `started` (0: it does not say).
 
@@ -340,13 +360,14 @@ class Cluster:
 
     def depart(self, uid: str) -> None:
         """The deletion of a job was judged."""
-        self._departed.pop(uid, None)
-        self._drop_if_unused(uid)
+        self._owners.depart(uid)
+        self._forget()
 
-    def close(self, uid: str) -> Iterable[str]:
+    def close(self, uid: str, own: Callable[[str], bool]) -> Iterable[str]:
         """The job ended a while ago: what still runs below it counts for the topmost job that has not ended.
 
-        Returns the uids touched.
+        `own` says of which jobs a run of their own is reported: that ends before anything below them counts for
+        another. Returns the uids touched.
         """
         self._over.difference_update([pod.uid for pod in self._all_pods(uid) if pod.stage is Stage.RUNNING])
         queue = [uid]
@@ -354,8 +375,8 @@ class Cluster:
             ended = queue.pop()
             if not self._owners.is_closed(ended):
                 self._regroup(ended, partial(self._owners.close, ended))
-                below = (self._owners.get(child) for child in self._owners.children(ended))
-                queue += [job.uid for job in below if job is not None and self._end(job)]
+                below = (job for job, exists in self._owners.children(ended) if exists)
+                queue += [job.uid for job in below if not own(job.uid) and self._end(job)]
         touched, self._touched = self._touched, {}
         return touched
 

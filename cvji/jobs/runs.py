@@ -290,7 +290,7 @@ class Runs:
         """-> IDLE: the job's object is gone, or what it holds counts for another job from now on."""
         last, end = view.last, End(JobState.CANCELLED)
         if last is not None and view.independent:
-            end = last.end or last.end_if_deleted or end
+            end = view.end or last.end_if_deleted or end
         vacant = self.state is State.VACANT and not view.group.holding
         if end.at is None and end.state is JobState.CANCELLED and vacant:
             end = End(JobState.CANCELLED, self._let_go)

@@ -148,7 +148,7 @@ class Tracker:
             self._scheduled.pop(uid, None)
             self._dirty[uid] = None
         while self._dirty:  # judging one job may touch others
-            left, self._dirty = deque(self._dirty), {}
+            left, self._dirty = deque(sorted(self._dirty, key=self._cluster.depth)), {}
             try:
                 while left:
                     yield from self._judge(left.popleft(), now)
@@ -168,13 +168,18 @@ class Tracker:
                 return
             runs = self._jobs[uid] = self._new(now)
         self._unseen.pop(uid, None)
+        if (reported := runs.in_progress) is not None:
+            view = self._released(view)
+            if runs.state is State.UNSEEN:
+                self._cluster.resume_run(reported)
+                view = self._cluster.view(uid)
         before = runs.state
         if view.job is not None and view.end is None:
             self._touch(self._cluster.open(uid))
             if runs.begins(view):
                 self._cluster.begin_run(uid, view.job.started or 0)
         report = runs.judge(view, self._cluster, now, owner_expected=self._owner_expected(view.job or view.last))
-        if runs.over > -math.inf:
+        if runs.over > -math.inf and view.independent:  # else its pods go on in the run of the job above it
             self._cluster.end_run(uid, runs.over)
         self.states[before] -= 1
         self.states[runs.state] += 1
@@ -193,6 +198,16 @@ class Tracker:
             yield Keep(kept)
         if view.job is None and runs.reported is not None:
             yield JobGone(runs.reported)
+
+    def _released(self, view: View) -> View:
+        """A job of which a run of its own is reported: what has ended above it owns nothing any more."""
+        while not view.independent:
+            above = self._cluster.view(self._cluster.root(view.uid))
+            if above.job is not None and above.end is None:
+                break
+            self._close(above.uid)
+            view = self._cluster.view(view.uid)
+        return view
 
     def _new(self, now: float) -> Runs:
         self.states[State.IDLE] += 1
@@ -218,15 +233,21 @@ class Tracker:
         if now < due:
             runs.due = min(runs.due, due)
             return
-        self._cluster.end_run(view.uid)
-        touched = list(self._cluster.close(view.uid))
-        for uid in touched:
+        for uid in self._close(view.uid):
             if uid and uid != view.uid and self._cluster.view(uid).job is not None:
                 follower = self._jobs.get(uid)
                 if follower is None:
                     follower = self._jobs[uid] = self._new(now)
                 follower.follows(at)
+
+    def _close(self, uid: str) -> Iterable[str]:
+        """What runs below a job counts for the next job from now on. Returns the uids touched."""
+        self._cluster.end_run(uid)
+        touched = self._cluster.close(
+            uid, lambda below: below in self._jobs and self._jobs[below].in_progress is not None
+        )
         self._touch(touched)
+        return touched
 
     def _touch(self, uids: Iterable[str]) -> None:
         self._dirty.update(dict.fromkeys(uids))

@@ -43,13 +43,17 @@ class Group:
         self.started = min(filter(None, (self.started, other.started)), default=0)
         self.finished = max(self.finished, other.finished)
         self.left.update(other.left)
+        if other.left:
+            self.changes += 1
+            self.held_changes += 1
+            self.succeeded += 1
 
 
 class View(msgspec.Struct):
     """One job as it stands. `job` is its object, None if there is none. `group` counts its pods.
 
     `last` is the object's last state where it was deleted and that has not been judged yet. `independent` says that no
-    job above it counts in its place. `end` is what the object, or the jobs below it, say of its end.
+    job above it counts in its place. `end` is what the object or its last state, or the jobs below it, say of its end.
     """
 
     uid: str

@@ -75,7 +75,7 @@ def wire_pod(found: Pod, uid_of: Mapping[str, str] | None = None) -> Object:
     """A pod, its status as a kubelet writes it."""
     group, kind = found.owner_kind
     owner_uid = (uid_of or {}).get(found.owner, found.owner)
-    version = job(group, kind, "x")["apiVersion"]
+    version = job(group, kind, "x")["apiVersion"] if group else "v1"
     reference = {"apiVersion": version, "kind": kind, "name": found.owner, "uid": owner_uid, "controller": True}
     meta: Object = {
         "name": found.uid,
@@ -210,8 +210,8 @@ class Program:
         """Everything of a kind that exists has been applied, and what is gone has been deleted."""
         if kind == "nodes":
             self.reporter.apply(Listed(NODE_STATES), now)
-        elif kind == "jobs":
-            for row in ROWS.values():
+        for row in ROWS.values():
+            if kind in ("jobs", str(row)):
                 self.reporter.apply(Listed(Resource(row.group, "v1", row.kind, row.plural)), now)
 
     def lead(self, records: Mapping[str, bytes], now: float) -> None:

@@ -24,7 +24,10 @@ RAYJOB: Kind = ("ray.io", "RayJob")
 RAYCLUSTER: Kind = ("ray.io", "RayCluster")
 NUMBERED = frozenset({TORCH, VOLCANO})  # kinds whose operator numbers the places of pods
 TIMELESS = frozenset({VOLCANO, RAYCLUSTER})  # kinds whose objects do not say when they started
+POD: Kind = ("", "Pod")  # a pod may own pods
 KINDS = ("claims", "pods", "nodes", "jobs")
+# The same, watched apart: each kind of jobs by itself.
+WATCHES = (*KINDS[:3], *("/".join(kind) for kind in (TORCH, BATCH, WORKFLOW, VOLCANO, RAYJOB, RAYCLUSTER)))
 
 
 class End(msgspec.Struct, frozen=True):
@@ -49,6 +52,8 @@ class Job(msgspec.Struct, frozen=True):
 
 class Pod(msgspec.Struct, frozen=True):
     """A pod. `place` is its number where places are numbered, else empty. `claim` is the uid of its claim.
+
+    Its owner is a job object, or the pod that drives the job.
 
     `ran_from` is None where a container never started: its status says 1970 then, if it says anything.
     """
@@ -91,15 +96,30 @@ class Change(msgspec.Struct, frozen=True):
     object: Any
     gone: bool
 
+    def concerns(self, watch: str) -> bool:
+        """Whether a watch shows it: of KINDS or of WATCHES."""
+        return is_of(watch, self.kind, self.object)
+
+
+def is_of(watch: str, kind: str, obj: Any) -> bool:
+    """Whether a watch shows an object of that kind."""
+    return watch == kind or (kind == "jobs" and watch == "/".join(obj.kind))
+
 
 class Options(msgspec.Struct, frozen=True):
-    """What histories contain. `claims`: how many of all pods have their NICs by a claim."""
+    """What histories contain. `claims`: how many of all pods have their NICs by a claim.
+
+    `drivers`: of how many jobs the first pod owns the others. `rays`: how many jobs more are RayJobs, whose pods succeed
+    one by one as others' do.
+    """
 
     jobs: int = 10
     births: float = 260.0  # seconds within which jobs come
     claims: float = 0.0
     skew: float = 0.3  # how many nodes have a clock that is off
     prompt: bool = False  # a claim goes as soon as its pod has ended
+    drivers: float = 0.0
+    rays: float = 0.0
 
 
 class Cluster:
@@ -117,6 +137,8 @@ class Cluster:
         self.macs = 0
         self.free: list[str] = []  # NICs that a pod had and no pod has
         self.unpublished: dict[str, tuple[str, ...]] = {}  # by claim: MACs to come
+        self.driven: dict[str, str] = {}  # jobs with a driver, and the newest of their drivers
+        self.drivers: dict[str, str] = {}  # all drivers, and their jobs
         self.now = self.changed = 0.0  # the last change's time
         self.skews = {
             f"worker-{n}": rng.choice([-60, -11, -4, 4, 11, 60]) if rng.random() < options.skew else 0 for n in range(6)
@@ -173,6 +195,7 @@ class Cluster:
     def pods_of(self, uid: str, *phases: str) -> list[Pod]:
         """The pods of a job in these phases, or all."""
         homes = {uid, self.home(uid)}
+        homes |= {driver for driver, job in self.drivers.items() if job in homes}
         return [pod for pod in self.objects["pods"].values() if pod.owner in homes and pod.phase in (phases or PHASES)]
 
     # --- pods ---------------------------------------------------------------------------------------
@@ -185,7 +208,15 @@ class Cluster:
         name = f"{owner.uid}-pod-{self.order}"
         claimed = rng.random() < self.options.claims
         node = rng.choice(list(self.skews))
-        self.put("pods", Pod(name, owner.uid, owner.kind, place, node, self.stamp(), claim=name if claimed else None))
+        above = (owner.uid, owner.kind)
+        if uid in self.driven:
+            driver: Pod | None = self.objects["pods"].get(self.driven[uid])
+            if driver and driver.phase in ("Pending", "Running") and not driver.deleting:
+                above = (driver.uid, POD)
+            else:
+                self.driven[uid] = name
+                self.drivers[name] = uid
+        self.put("pods", Pod(name, *above, place, node, self.stamp(), claim=name if claimed else None))
         if claimed:
             self.put("claims", Claim(name))
         kind = rng.random()
@@ -246,6 +277,14 @@ class Cluster:
         if pod.claim:
             self.release(pod.claim)
         self.drop("pods", name)
+        if name in self.drivers:  # the garbage collector takes what it owned, in time
+            for other in [other.uid for other in self.objects["pods"].values() if other.owner == name]:
+                self.plan(self.rng.choice([0.0, self.rng.uniform(0, 30)]), "take", other)
+
+    def orphans(self) -> list[Pod]:
+        """Pods whose owner, a pod, is gone."""
+        pods = self.objects["pods"]
+        return [pod for pod in pods.values() if pod.owner in self.drivers and pod.owner not in pods]
 
     def delete_pod(self, pod: Pod) -> None:
         """Ask for a pod's deletion: a running one gets a while to end in, and on a lost node it is stuck."""

@@ -66,6 +66,8 @@ class World(Cluster):
                 self.stop(about)
             case "kill":
                 self.remove_pod(about)
+            case "take" if about in self.objects["pods"]:
+                self.delete_pod(self.objects["pods"][about])
             case "remake":
                 self.remake(about)
             case "collect":
@@ -80,16 +82,21 @@ class World(Cluster):
     def birth(self, uid: str) -> None:
         rng = self.rng
         kind = rng.choice([TORCH, TORCH, BATCH, WORKFLOW, VOLCANO, RAYJOB, RAYCLUSTER])
+        rays = self.options.rays
+        if rays and rng.random() < rays:
+            kind = RAYJOB
         now = self.stamp()
         self.put("jobs", Job(uid, kind, None, now, None if kind in TIMELESS else now))
         if kind == RAYJOB:
             self.put("jobs", Job(f"{uid}-cluster", RAYCLUSTER, uid, now, None))
+        if self.options.drivers and kind in (BATCH, WORKFLOW) and rng.random() < self.options.drivers:
+            self.driven[uid] = ""
         for number in range(rng.randint(1, 4)):
             self.make_pod(uid, str(number) if kind in NUMBERED else "")
         at = 0.0
         for _ in range(rng.randint(0, 3)):
             at += rng.choice([rng.uniform(2, 15), rng.uniform(15, 80)])
-            self.plan(at, rng.choice(CHANGES[kind]), uid)
+            self.plan(at, rng.choice([*CHANGES[kind], *(["succeed"] if rays and kind == RAYJOB else [])]), uid)
         if rng.random() < 0.85:
             at += rng.choice([rng.uniform(1, 12), rng.uniform(15, 90), rng.uniform(15, 90)])
             self.plan(at, rng.choice(ENDS.get(kind, ["complete", "complete", "fail", "delete"])), uid)
@@ -177,7 +184,7 @@ class World(Cluster):
         """The pods of a job end, or the first of them and the others are taken away; its object says so then."""
         rng = self.rng
         self.end_pod(running[0], "Succeeded" if well else "Failed")
-        whole = rng.random() < 0.7
+        whole = rng.random() < (0.2 if self.options.rays and job.kind == RAYJOB else 0.7)
         for pod in running[1:]:
             if whole:
                 self.end_pod(pod, "Succeeded" if well or rng.random() < 0.3 else "Failed")
@@ -197,7 +204,8 @@ class World(Cluster):
         at = None if job.kind == RAYCLUSTER else self.stamp()
         self.change_job(uid, end=End(outcome.state, at))
         if job.kind == RAYJOB and rng.random() < 0.6:  # its cluster outlives it
-            self.plan(rng.choice([rng.uniform(0, 20), rng.uniform(70, 200)]), "collect", uid)
+            longest = 400 if self.options.rays else 200
+            self.plan(rng.choice([rng.uniform(0, 20), rng.uniform(70, longest)]), "collect", uid)
             for _ in range(rng.randint(0, 2)):
                 self.plan(rng.uniform(0, 90), "late-grow", uid)
             return

@@ -24,7 +24,8 @@ class Evidence:
 
     `live`: windows in which one leader heard everything at once. `calm`: the parts of them in which CloudVision took
     what it was told. `seen`: places in the log of those changes of job objects that a leader saw, by event or by
-    list, and outlived for long enough to record. `node_mode_from`: when JOBCONFIG_MODE became node.
+    list, and outlived for long enough to record. `node_mode_from`: when JOBCONFIG_MODE became node. `ownerless`: by job,
+    when the leader had not seen the owner that it has.
     """
 
     def __init__(self, began: float) -> None:
@@ -34,6 +35,7 @@ class Evidence:
         self.calm: list[list[float]] = []
         self.seen: set[int] = set()
         self.node_mode_from = INFINITY
+        self.ownerless: dict[str, list[list[float]]] = {}
         self._leader: int | None = None
         self._calm = False
 
@@ -50,6 +52,14 @@ class Evidence:
             else:
                 self.calm.append([at, at])
         self._leader, self._calm = leader, calm
+
+    def note_ownerless(self, at: float, uid: str) -> None:
+        """At `at` the leader does not see the owner of a job."""
+        known = self.ownerless.setdefault(uid, [])
+        if known and at - known[-1][1] < 1:
+            known[-1][1] = at
+        else:
+            known.append([at, at])
 
     @classmethod
     def undisturbed(cls, began: float, until: float, changes: int) -> "Evidence":

@@ -171,9 +171,12 @@ class Expected:
         pods = set[int]()
         mine = [life for life in self.subject.pods if life.ran < pieces[-1].end and life.ended > pieces[0].begin]
         before_it = self.fragments[i - 1].end if i else 0.0
-        bare = (life for life in self.subject.pods if not life.had and before_it < life.ended <= pieces[0].begin)
-        more = [*mine, *self.leftovers(pieces[0].begin), *bare]  # `bare`: which NICs they had was never published
-        for moment in [*(piece.begin for piece in pieces), pieces[-1].end, pieces[-1].end + self.rules.lag]:
+        never = [life for life in self.subject.pods if not life.had]  # which NICs they had was never published
+        bare = [life for life in never if before_it < life.ended <= pieces[0].begin]
+        bare += [life for life in never if pieces[-1].end <= life.ran <= self.closed(j)]
+        more = [*mine, *self.leftovers(pieces[0].begin), *bare]
+        moments = [*(piece.begin for piece in pieces), pieces[-1].end, pieces[-1].end + self.rules.lag, self.closed(j)]
+        for moment in moments:
             there = [life for life in mine if life.ran <= moment < life.gone]
             seen = [life for life in mine if life.ran <= moment]
             also = [life for life in more if life.ran <= moment < life.gone]
@@ -320,8 +323,9 @@ class Expected:
         window = self.evidence.window(end, end + self.rules.lag + self.rules.recorded)
         if window is None:
             return [Holding(NONE, self.ever(i, j, nodes))], []
-        first = max(begin, window[0])
         whole = window[0] <= begin
+        seen = (max(one.begin, window[0]) for one in self.pieces(i, j) if one.macs and one.end > window[0])
+        first = min(seen, default=max(begin, window[0]))
         options = [Holding(NONE, NONE, told=False)]
         if not whole:
             options.append(Holding(NONE, self.ever(i, j, nodes)))

@@ -16,6 +16,8 @@ passes until CloudVision shows a decision. Of what faults hide, each right readi
   that need not be told, only what its pods' objects still say when it is.
 
 - A cluster may be told to outlive its job by a leader whose watch of pods stood still; it must be told to have ended.
+- A leader that has not seen the owner of a cluster may tell of it as a job of its own, until it sees that; where the
+  owner has ended by then, that run may go on.
 
 Where docs/design.md#runs is silent, this is how it is read:
 
@@ -123,7 +125,12 @@ class JobJudge:
                 left = [(name, entries) for name, entries in self.runs[run:] if not self.believed(entries)]
                 return tuple(f"{name}: {describe(entries[-1])}, and was not" for name, entries in left)
             choices = []
+            believed = run < len(self.runs) and self.believed(self.runs[run][1])
+            if believed:
+                choices.append(best(run + 1, first))
             for last in range(first, len(fragments)):
+                if believed and self.goes_on(self.runs[run][1], last):
+                    choices.append(best(run + 1, last + 1))
                 if last == len(fragments) - 1 or splits[last] is not Split.NEVER:
                     if run < len(self.runs):
                         choices.append(self.compare(run, first, last) + best(run + 1, last + 1))
@@ -136,13 +143,27 @@ class JobJudge:
         return best(0, 0)
 
     def believed(self, entries: list[Entry]) -> bool:
-        """Whether a leader whose watch of pods stood still took a cluster to have outlived its job."""
-        if self.subject.master_end is None or entries[-1].state != "CANCELLED":
+        """Whether a leader took a cluster for a job of its own: its watch of pods stood still, or that of its owner."""
+        end = entries[-1].end
+        if entries[-1].state != "CANCELLED" or end is None:
+            return False
+        rules = self.rules
+        for first, last in self.evidence.ownerless.get(self.subject.uid, ()):
+            noticed = self.evidence.noticed(last, rules.lag + rules.recorded) + rules.lag
+            goes_on = self.subject.since - rules.wait <= noticed  # its owner had ended by then
+            if first <= entries[-1].at and (end <= noticed or goes_on):
+                return entries[-1].macs <= frozenset().union(*(life.had for life in self.subject.pods))
+        if self.subject.master_end is None:
             return False
         until, wait = entries[0].at, self.rules.wait
         pods = self.subject.pods
         blind = (life for life in pods if not self.evidence.overlap(life.ended, min(until, life.ended + wait)))
         return entries[-1].macs <= frozenset().union(*(life.had for life in blind))
+
+    def goes_on(self, entries: list[Entry], last: int) -> bool:
+        """Whether a run that was told before its job's owner was seen may have gone on in a fragment, too."""
+        end = entries[-1].end or 0.0
+        return self.subject.uid in self.evidence.ownerless and end >= self.subject.fragments[last].begin
 
     def missing(self, first: int, last: int) -> str:
         fragments, uid = self.subject.fragments, self.subject.uid

@@ -6,13 +6,14 @@ is noted for the judge.
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from cvji.cloudvision.client import Answer, Verdict
 from tests.torture.adapter import Driver, Sending, Write
-from tests.torture.cluster import KINDS, START, Options
+from tests.torture.cluster import KINDS, RAYJOB, START, WATCHES, Options, is_of
 from tests.torture.deeds import World
 from tests.torture.evidence import Evidence, Rules
 from tests.torture.judge import judge
@@ -27,13 +28,21 @@ RECORDED = 6.0  # seconds after which what a leader has seen is in its records
 class Faults(msgspec.Struct, frozen=True):
     """Which faults histories contain. `warm`: a second process stands by. `narrow`: see `Program`; some refusals.
 
-    `mode_changes`: JOBCONFIG_MODE becomes node at a restart.
+    `mode_changes`: JOBCONFIG_MODE becomes node at a restart. `apart`: each kind of jobs is watched by itself, and kinds
+    are listed one after another in any order, with other events between: a child may be seen before its owner, and pods
+    before both; now and then one kind is seen late.
     """
 
     any: bool = True
     warm: bool = False
     narrow: bool = False
     mode_changes: bool = False
+    apart: bool = False
+
+
+def kind_of(watch: str) -> str:
+    """Of KINDS, what a watch shows."""
+    return watch if watch in KINDS else "jobs"
 
 
 class Process:
@@ -45,8 +54,10 @@ class Process:
         self.program = history.driver.program(
             nodes=history.nodes, narrow=history.faults.narrow, jitter=history.rng.random
         )
-        self.known: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
-        self.read: dict[str, int] = dict.fromkeys(KINDS, -1)  # place in the log, -1: to be listed
+        self.known: dict[str, dict[str, Any]] = {watch: {} for watch in history.watches}
+        self.read: dict[str, int] = dict.fromkeys(history.watches, -1)  # place in the log, -1: to be listed
+        self.late: dict[str, float] = {}  # watches that begin later than others, and when: this process leads without
+        self.drivers: set[str] = set()  # pods that own pods, of those that it has seen
         self.deaf_until = 0.0  # its open watches are silent until then; a new list is not
         self.lease = False
         self.leads = False
@@ -55,48 +66,72 @@ class Process:
         self.flying: list[tuple[float, Sending]] = []
         self.heard: list[tuple[float, int]] = []  # changes of job objects that it saw while it led, and when
 
-    def watch(self, kind: str, now: float) -> None:
+    def watch(self, watch: str, now: float) -> None:
         """Take in what has happened to a kind: event by event, or by a list and its difference."""
         history = self.history
         cluster, at = history.cluster, history.clock(now)
-        end = len(cluster.log)
-        if self.read[kind] < 0:
-            new = [obj for uid, obj in cluster.objects[kind].items() if self.known[kind].get(uid) is not obj]
-            gone = [obj for uid, obj in self.known[kind].items() if uid not in cluster.objects[kind]]
+        end, kind = len(cluster.log), kind_of(watch)
+        if self.read[watch] < 0:
+            there = {uid: obj for uid, obj in cluster.objects[kind].items() if is_of(watch, kind, obj)}
+            new = [obj for uid, obj in there.items() if self.known[watch].get(uid) is not obj]
+            gone = [obj for uid, obj in self.known[watch].items() if uid not in there]
             for obj in new:
                 self.program.apply(history.driver.event(kind, obj, False), at)
             for obj in gone:
                 self.program.apply(history.driver.event(kind, obj, True), at)
-            self.known[kind] = dict(cluster.objects[kind])
-            self.program.listed(kind, at)
+            self.known[watch] = there
+            self.program.listed(watch, at)
             if kind == "jobs":
-                newest = {change.uid: number for number, change in enumerate(cluster.log) if change.kind == "jobs"}
+                newest = {change.uid: number for number, change in enumerate(cluster.log) if change.concerns(watch)}
                 self.heard += [(now, number) for number in newest.values()]
         else:
-            for number in range(self.read[kind], end):
+            for number in range(self.read[watch], end):
                 change = cluster.log[number]
-                if change.kind != kind:
+                if not change.concerns(watch):
                     continue
                 self.program.apply(history.driver.event(kind, change.object, change.gone), at)
                 if change.gone:
-                    self.known[kind].pop(change.uid, None)
+                    self.known[watch].pop(change.uid, None)
                 else:
-                    self.known[kind][change.uid] = change.object
+                    self.known[watch][change.uid] = change.object
                 if kind == "jobs":
                     self.heard.append((now, number))
-        self.read[kind] = end
+        if kind == "pods":
+            self.drivers |= self.known[watch].keys() & cluster.drivers.keys()
+        if kind == "jobs" and history.faults.apart:
+            self.note_ownerless(at)
+        self.read[watch] = end
+
+    def note_ownerless(self, at: float) -> None:
+        """Of which jobs it has not seen the owner."""
+        known = {
+            uid: obj
+            for watch in self.history.watches
+            if kind_of(watch) == "jobs"
+            for uid, obj in self.known[watch].items()
+        }
+        for job in known.values():
+            if job.owner and job.owner not in known:
+                self.history.evidence.note_ownerless(at, job.uid)
+
+    def silent(self, watch: str, now: float) -> bool:
+        """Whether nothing of a kind reaches it."""
+        history = self.history
+        until = max(history.stalled.get(kind_of(watch), 0), history.lagging.get(watch, 0), self.late.get(watch, 0))
+        return until > now
 
     def hears(self, now: float) -> bool:
         """Whether everything that happens reaches it."""
-        return self.deaf_until <= now and all(self.history.stalled.get(kind, 0) <= now for kind in KINDS)
+        return self.deaf_until <= now and not any(self.silent(watch, now) for watch in self.read)
 
     def step(self, now: float) -> None:
         history, program, at = self.history, self.program, self.history.clock(now)
-        for kind in KINDS:
-            silent = history.stalled.get(kind, 0) > now or (self.deaf_until > now and self.read[kind] >= 0)
-            if not silent and self.read[kind] != len(history.cluster.log):
-                self.watch(kind, now)
-        if not self.leads and self.lease and min(self.read.values()) >= 0 and not history.api_away:
+        for watch in history.in_turn():
+            silent = self.silent(watch, now) or (self.deaf_until > now and self.read[watch] >= 0)
+            if not silent and self.read[watch] != len(history.cluster.log):
+                self.watch(watch, now)
+        listed = all(read >= 0 for watch, read in self.read.items() if watch not in self.late)
+        if not self.leads and self.lease and listed and not history.api_away:
             history.owner = self.number
             program.lead(dict(history.records), at)
             self.leads = True
@@ -152,8 +187,11 @@ class History:
         self.failures = [Verdict.RETRY, Verdict.BUSY, *([Verdict.REFUSED] if faults.narrow else [])]
         self.quiet = not faults.any
         self.stalled: dict[str, float] = {}
+        self.watches = WATCHES if faults.apart else KINDS
+        self.apart = random.Random(f"{seed} apart")  # of what not every history has: the draws of others stay theirs
+        self.lagging: dict[str, float] = {}  # like `stalled`, by watch
         self.api_away = self.cloudvision_away = False
-        self.down_until = self.away_until = self.api_until = 0.0
+        self.down_until = self.away_until = self.api_until = self.now = 0.0
         self.nodes = False
         self.count = 0
         self.processes: list[Process] = []
@@ -186,8 +224,11 @@ class History:
         rng = self.rng
         if self.quiet:
             self.stalled.clear()
+            self.lagging.clear()
             self.away_until = self.api_until = 0.0
         else:
+            if self.faults.apart:
+                self.lag(now)
             if self.running() and rng.random() < 0.008:
                 self.kill(now)
                 self.down_until = now + rng.choice([0, 5, 60, 150])
@@ -195,7 +236,7 @@ class History:
                 self.away_until = now + rng.uniform(1, 90)
             if rng.random() < 0.005:
                 self.api_until = now + rng.uniform(1, 40)
-            if rng.random() < 0.02:
+            if rng.random() < (0.002 if self.faults.apart else 0.02):
                 self.stalled[rng.choice(KINDS)] = now + rng.uniform(1, 40)
             if self.running() and rng.random() < 0.02:
                 self.expire(rng.choice(KINDS))
@@ -205,13 +246,26 @@ class History:
         if self.api_away:
             self.stalled.update({kind: max(self.stalled.get(kind, 0), self.api_until) for kind in KINDS})
 
+    def lag(self, now: float) -> None:
+        """One kind is seen late; after an outage all are, each by as much as it happens."""
+        if self.apart.random() < 0.004:
+            self.lagging[self.apart.choice(self.watches)] = now + self.apart.uniform(1, 20)
+        if self.apart.random() < 0.002:
+            self.lagging["/".join(RAYJOB)] = now + self.apart.uniform(40, 100)
+        if self.api_away:
+            self.lagging.update({watch: self.api_until + self.apart.uniform(0, 6) for watch in self.watches})
+
+    def in_turn(self) -> Sequence[str]:
+        """The watches in the order in which what happened in the same moment is heard of."""
+        return self.apart.sample(self.watches, len(self.watches)) if self.faults.apart else self.watches
+
     def running(self) -> bool:
         """Whether a process reports, or is about to."""
         return bool(self.processes)
 
     def expire(self, kind: str) -> None:
         """The API server has no history of a kind any more (410): it is listed again."""
-        self.processes[0].read[kind] = -1
+        self.processes[0].read.update({watch: -1 for watch in self.watches if kind_of(watch) == kind})
 
     def kill(self, now: float) -> None:
         """SIGKILL whoever reports; JOBCONFIG_MODE may be another for who comes next."""
@@ -248,12 +302,22 @@ class History:
         found.lease = True
         self.owner = found.number  # the fence, and then a list of everything
         found.read = dict.fromkeys(found.read, -1)
+        if self.faults.apart and not self.quiet:
+            now = self.now
+            self.lagging.update({watch: now + self.apart.uniform(0, 4) for watch in self.watches})
+            if self.standby is None and self.apart.random() < 0.15:
+                found.late = {"/".join(RAYJOB): now + self.apart.uniform(4, 90)}
         return found
 
     def play(self, now: float) -> None:
         """Let every process do what it has to do by now."""
+        self.now = now
         if not self.processes and now >= self.down_until:
             self.processes.append(self.process())
+        everyone = [*self.processes, *([self.standby] if self.standby else [])]
+        for pod in self.cluster.orphans():  # who has not seen its owner cannot know whose it is
+            if any(pod.owner not in process.drivers for process in everyone):
+                self.cluster.remove_pod(pod.uid)
         for process in self.processes:
             process.step(now)
         self.processes = [process for process in self.processes if not process.dead]
@@ -282,6 +346,8 @@ class History:
         live = leader is not None and leader.leads and leader.hears(now) and not self.api_away
         number = leader.number if leader is not None and live else None
         self.evidence.note(self.clock(now), number, live and not self.cloudvision_away)
+        if leader is not None and leader.leads and self.faults.apart:
+            leader.note_ownerless(self.clock(now))
 
     def note_heard(self, process: Process, now: float) -> None:
         """A process ends: what it saw of job objects, and had the time to record, has been seen."""

@@ -26,6 +26,7 @@ class Run(msgspec.Struct):
 
     uid: str
     id: str = ""  # none until it is told
+    kind: str = ""
     began: float = 0.0
     start: int = 0
     state: str = ""
@@ -70,12 +71,14 @@ class Reference:
         self.had: dict[str, set[str]] = {}  # by pod
         self.asked: set[str] = set()  # pods whose deletion was asked for before they ended
         self.order: dict[str, int] = {}  # pods, by the API server's order
+        self.owners: dict[str, str] = {}  # of pods, of those that are gone as well: a pod may own pods
         self.ends: dict[str, End] = {}  # said by the last state of objects that are gone
         self.jobs: dict[str, Job] = {}  # as they last were
         self.over: set[str] = set()  # jobs whose end has been decided on
         self.seen_to_end: set[str] = set()  # pods, while this process led
         self.before: dict[str, list[str]] = {}  # by job, the pods of its runs so far
         self.ended_at: dict[str, float] = {}
+        self.missing: dict[str, float] = {}  # owners that are not there, and since when
         self.runs: dict[str, Run] = {}  # by job: the one that is open, told or not
         self.told: dict[str, Run] = {}  # by id
         self.watches: dict[str, Watch] = {}
@@ -84,6 +87,7 @@ class Reference:
         self.waiting: dict[Key, Request] = {}  # new since the outbox was last given something
         self.requests: dict[Key, Request] = {}  # the newest by key
         self.sent_nodes: dict[str, str] = {}
+        self.watched: set[str] = set()
         self.leading = False
 
     # --- what is seen -------------------------------------------------------------------------------
@@ -94,6 +98,7 @@ class Reference:
             if found.phase in ("Pending", "Running") and found.deleting:
                 self.asked.add(found.uid)
             self.order.setdefault(found.uid, len(self.order))
+            self.owners[found.uid] = found.owner
             known: Pod | None = self.objects["pods"].get(found.uid)
             if self.leading and known and known.finished is None and found.finished is not None:
                 self.seen_to_end.add(found.uid)
@@ -120,7 +125,7 @@ class Reference:
                 self.had.setdefault(pod.uid, set()).update(pod.macs, claim.macs if claim else ())
 
     def listed(self, kind: str, now: float) -> None:
-        pass
+        self.watched.add(kind)
 
     def lead(self, records: Mapping[str, bytes], now: float) -> None:
         self.leading = True
@@ -146,9 +151,13 @@ class Reference:
     # --- what follows -------------------------------------------------------------------------------
 
     def decide(self, now: float) -> None:
+        for uid, job in self.objects["jobs"].items():
+            self.ended_at.setdefault(uid, min(now, job.end.at or now)) if job.end else self.ended_at.pop(uid, None)
+            if job.end is None:
+                self.over.discard(uid)
         for uid in {**self.objects["jobs"], **self.runs}:
             self.decide_job(uid, now)
-        for run in [run for run in self.told.values() if run.delivered and run.uid not in self.objects["jobs"]]:
+        for run in [run for run in self.told.values() if run.delivered and self.gone(run)]:
             del self.told[run.id]
             self.dirty[run.id] = b""
         for name in {**self.objects["nodes"], **self.sent_nodes}:
@@ -158,17 +167,30 @@ class Reference:
                 self.sent_nodes[name] = mac
                 self.dirty[f"node/{name}"] = mac.encode() or b"gone"
 
+    def gone(self, run: Run) -> bool:
+        """Whether the object of a run's job is known not to be there."""
+        return run.uid not in self.objects["jobs"] and (not run.kind or bool(self.watched & {"jobs", run.kind}))
+
     def job_of(self, pod: Pod) -> str:
         """The job that a pod belongs to."""
-        owner: Job | None = self.objects["jobs"].get(pod.owner)
-        return owner.owner if owner and owner.owner and not self.on_its_own(owner) else pod.owner
+        uid = self.owners.get(pod.owner, pod.owner)
+        owner: Job | None = self.objects["jobs"].get(uid)
+        return owner.owner if owner and owner.owner and not self.on_its_own(owner) else uid
 
     def on_its_own(self, cluster: Job) -> bool:
         """Whether what owned it ended START_MAX_WAIT ago."""
         owner = cluster.owner or ""
-        if owner not in self.objects["jobs"]:  # its deletion takes this along, before long
-            self.ended_at.setdefault(owner, self.now_)
-        return self.now_ - self.ended_at.get(owner, float("inf")) >= WAIT
+        there: Job | None = self.objects["jobs"].get(owner)
+        if there:
+            self.missing.pop(owner, None)
+        else:  # its deletion takes this along, before long
+            self.missing.setdefault(owner, self.now_)
+        if (run := self.runs.get(cluster.uid)) and run.id and not (there and there.end is None):
+            return True
+        if owner in self.runs:  # its end is yet to be told
+            return False
+        since = min(self.ended_at.get(owner, float("inf")), self.missing.get(owner, float("inf")))
+        return self.now_ - since >= WAIT
 
     def succeeded(self, pod: Pod) -> bool:
         return pod.phase == "Succeeded" and pod.uid not in self.asked and not pod.deleting
@@ -181,14 +203,18 @@ class Reference:
     def decide_job(self, uid: str, now: float) -> None:
         self.now_ = now
         job: Job | None = self.objects["jobs"].get(uid)
-        if job and job.end:
-            self.ended_at.setdefault(uid, min(now, job.end.at or now))
-        elif job:
-            self.ended_at.pop(uid, None)
-            self.over.discard(uid)
         pods = [pod for pod in self.objects["pods"].values() if self.job_of(pod) == uid]
+        over = job.end.at if job and job.end else None
+        pods = [pod for pod in pods if over is None or pod.created <= over]
         held = set[str]().union(*(self.holds(pod) for pod in pods if pod.phase == "Running"))
         run = self.runs.get(uid)
+        if job is None and run and not self.gone(run):
+            return
+        if run and job and not self.alone(job):  # its owner was seen late
+            if run.id:
+                self.close(run, job, End("CANCELLED", int(now)), [], set(), now)
+            self.runs.pop(uid, None)
+            return
         end = job.end if job else self.ends.get(uid, End("CANCELLED", None))
         if run is None:
             if (
@@ -267,7 +293,9 @@ class Reference:
             if kind in NUMBERED:
                 if not any(other.place == pod.place for other in newer):
                     return True
-            elif len(newer) <= number:
+            elif sum(other.owner == pod.owner for other in newer) <= sum(
+                other.owner == pod.owner for other in failed[:number]
+            ):
                 return True
         return False
 
@@ -307,7 +335,7 @@ class Reference:
             started = job.started if (job := job or self.jobs.get(run.uid)) else None
             if started is None or started < last:
                 started = max(run.earliest or 0, last)
-            run.start = started
+            run.start, run.kind = started, "/".join(job.kind) if job else ""
             self.told[run.id] = run
         run.state, run.holds, run.nodes = state, sorted(holds), self.nodes if holds != set(run.holds) else run.nodes
         run.end = None if end is None else max(end, run.start)

@@ -11,11 +11,13 @@ from tests.torture.play import Faults, History
 from tests.torture.reference import ReferenceDriver
 
 # CVJI_HISTORIES asks for more; a seed that is found to differ is kept here for good.
-COUNT = int(os.environ.get("CVJI_HISTORIES", "150"))
+COUNT = int(os.environ.get("CVJI_HISTORIES", "225"))
 FIRST = int(os.environ.get("CVJI_FIRST_SEED", "0"))
 CHUNK = 25
 
 CLAIMS = Options(claims=0.4)
+DRIVEN = Options(claims=0.2, drivers=0.6)
+OWNED = Options(claims=0.2, drivers=0.8, rays=0.4)
 # What chunks of seeds are played as, in turn.
 VARIANTS: list[tuple[Options, Faults]] = [
     (CLAIMS, Faults(any=False)),
@@ -24,6 +26,9 @@ VARIANTS: list[tuple[Options, Faults]] = [
     (CLAIMS, Faults(warm=True, narrow=True)),
     (Options(), Faults(mode_changes=True)),
     (Options(), Faults(any=False)),
+    (DRIVEN, Faults(any=False)),
+    (OWNED, Faults(apart=True)),
+    (OWNED, Faults(apart=True, warm=True)),
 ]
 # Seeds and variants in which the program, or the judge, was once wrong: starts and ends of runs that end before they are
 # told, NICs of an earlier run, pods that begin after the end, a Pending pod that goes with its job, a blind leader.
@@ -64,6 +69,21 @@ def test_histories_that_were_once_judged_wrong() -> None:
 def test_the_judge_accepts_a_program_that_does_what_the_design_says(first: int) -> None:
     seeds = range(first, min(first + CHUNK, FIRST + COUNT))
     assert differences(seeds, *variant(first), driver=ReferenceDriver()) == []
+
+
+def test_children_are_seen_before_their_owners_and_pods_outlive_the_pods_that_own_them() -> None:
+    ownerless, orphans = 0, 0
+    for seed in range(10):
+        history = History(seed, options=OWNED, faults=Faults(apart=True), driver=ReferenceDriver())
+        history.run()
+        ownerless += len(history.evidence.ownerless)
+        history = History(seed, options=DRIVEN, faults=Faults(any=False), driver=ReferenceDriver())
+        history.run()
+        gone = {change.uid: change.at for change in history.cluster.log if change.kind == "pods" and change.gone}
+        last = {change.object.owner: change.at for change in history.cluster.log if change.kind == "pods"}
+        orphans += sum(last[owner] > at for owner, at in gone.items() if owner in last)
+    assert ownerless > 10
+    assert orphans > 5
 
 
 @pytest.mark.parametrize(("options", "faults"), VARIANTS)

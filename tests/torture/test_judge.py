@@ -260,6 +260,18 @@ def test_a_cluster_that_outlives_its_job_is_a_job_of_its_own() -> None:
     assert story.wrong() == []
 
 
+def test_what_a_pod_owned_is_its_jobs_though_that_pod_goes_first() -> None:
+    story = Story()
+    story.job(10, kind=BATCH)
+    story.pod(10, "pod-0", "Running", A)
+    story.put(10, "pods", msgspec.structs.replace(story.now["pod-0"], uid="pod-1", owner="pod-0", macs=(B,)))
+    story.told(16, "job", "RUNNING", 10, None, A, B)
+    story.gone(50, "pod-0")
+    assert any("let go at" in text for text in story.wrong())
+    story.told(56, "job", "RUNNING", 10, None, B)
+    assert story.wrong() == []
+
+
 def test_a_claim_published_late_is_a_change() -> None:
     story = Story()
     story.job(10)

@@ -106,7 +106,8 @@ def read_log(log: Sequence[Change], rules: Rules, until: float) -> list[Subject]
             life.surely = frozenset().union(*(macs for since, macs in life.macs if since <= life.ended - rules.lag))
     by_owner: dict[str, list[PodLife]] = {}
     for life in lives.values():
-        by_owner.setdefault(life.pod.owner, []).append(life)
+        driver = lives.get(life.pod.owner)
+        by_owner.setdefault(driver.pod.owner if driver else life.pod.owner, []).append(life)
     found = []
     for uid, changes in states.items():
         first = next(job for _, job, _ in changes if job)
@@ -215,12 +216,12 @@ def unreplaced(failed: list[PodLife], present: Iterable[PodLife], numbered: bool
     gap = 0.0 if sure else TOGETHER
     later: dict[str, int] = {}
     for life in sorted(failed, key=lambda life: -life.order):
-        place = life.pod.place if numbered else ""
+        place = life.pod.place if numbered else life.pod.owner
         later[place] = later.get(place, 0) + 1
         newer = [
             other
             for other in present
-            if other.born > life.born + gap and (not numbered or other.pod.place == life.pod.place)
+            if other.born > life.born + gap and (other.pod.place if numbered else other.pod.owner) == place
         ]
         if len(newer) < (1 if numbered else later[place]):
             return True

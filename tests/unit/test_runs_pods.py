@@ -1,13 +1,15 @@
 """The runs of one job: which pods count, which are waited for, and which were replaced."""
 
 import math
+from itertools import permutations
 
 import msgspec
 import pytest
 
 from cvji.jobs.pods import Stage
 from cvji.jobs.policy import Policy
-from tests.unit.world import BROKEN, COMPLETED, FAILED, RUNNING, World, at, deleting, macs, running, stamp
+from tests.unit.test_tracker import left_in
+from tests.unit.world import BROKEN, CANCELLED, COMPLETED, FAILED, RUNNING, World, at, deleting, macs, running, stamp
 
 
 def test_a_replaced_pods_macs_are_gone_from_the_next_report() -> None:
@@ -235,3 +237,53 @@ def test_a_pod_that_gets_its_nics_minutes_after_it_runs_counts_on_when_it_succee
     world.pod("late", "Succeeded", nics=(1,), started=0, finished=310)
     assert world.run(30) == []
     assert world.runs() == {"job": (RUNNING, 0, None, macs(1, 2))}
+
+
+def spark() -> World:
+    """A driver that owns two executors."""
+    world = World()
+    world.job("app", "example.com/v1", "Training")
+    world.pod("driver", nics=(1,), of=("example.com/v1", "Training", "app"))
+    for number in (2, 3):
+        world.pod(f"executor-{number}", nics=(number,), of=("v1", "Pod", "driver"))
+    world.run(10)
+    return world
+
+
+def test_what_a_gone_pod_owned_stays_in_the_job_while_it_runs() -> None:
+    world = spark()
+    world.delete_pod("driver")
+    world.run(10)
+    world.pod("executor-2", "Succeeded", nics=(2,), of=("v1", "Pod", "driver"))
+    world.delete_pod("executor-2")
+    world.run(10)
+    assert world.reported() == [("app", RUNNING, macs(1, 2, 3)), ("app", RUNNING, macs(2, 3))]
+    world.delete_pod("executor-3")
+    world.run(70)
+    world.delete_job("app")
+    world.run()
+    assert world.runs() == {"app": (CANCELLED, 0, 30, macs(2, 3))}
+    assert left_in(world.tracker) == {}
+
+
+@pytest.mark.parametrize("order", list(permutations(["driver", "executor-2", "app"])))
+def test_a_job_of_pods_that_own_pods_is_forgotten_in_whatever_order_these_go(order: tuple[str, ...]) -> None:
+    world = spark()
+    for uid in order:
+        (world.delete_job if uid == "app" else world.delete_pod)(uid)
+        world.run(10)
+    world.delete_pod("executor-3")
+    world.run(100)
+    assert [report.state for _, report in world.reports].count(CANCELLED) == 1
+    assert left_in(world.tracker) == {}
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_pods_in_a_circle_are_forgotten(count: int) -> None:
+    world = World()
+    for number in range(count):
+        world.pod(f"p{number}", of=("v1", "Pod", f"p{(number + 1) % count}"))
+    for number in range(count):
+        world.delete_pod(f"p{number}")
+    world.run(100)
+    assert left_in(world.tracker) == {}

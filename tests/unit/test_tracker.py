@@ -230,7 +230,7 @@ def test_a_standby_keeps_nothing_of_what_is_gone_for_long() -> None:
         world.delete_pod(f"pod-{number}")
         world.delete_job(f"job-{number}")
     left = left_in(world.tracker)
-    assert set(left) <= {"Tracker._departed", "Cluster._departed", "Cluster._groups"}
+    assert set(left) <= {"Tracker._departed", "Owners._deleted", "Owners._unjudged", "Cluster._groups"}
     assert max(map(len, left.values())) == 13
     assert world.run(100) == []
 
@@ -246,3 +246,145 @@ def test_a_new_leader_reports_all_that_runs_and_what_ended_before_it_could() -> 
     assert world.run(2) == []
     world.job("ends", status={"startTime": stamp(0), **COMPLETE})
     assert [(report.name, report.state) for report in world.run(10)] == [("ends", COMPLETED), ("runs", RUNNING)]
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_pods_of_a_child_whose_owner_is_seen_later_count_on_for_the_owner_when_they_succeed(reported: bool) -> None:
+    world = World()
+    jobset = ("jobset.x-k8s.io/v1alpha2", "JobSet", "set")
+    world.job("child", parent=jobset)
+    for number in (1, 2):
+        world.pod(f"pod-{number}", nics=(number,), of=("batch/v1", "Job", "child"))
+    world.run(10 if reported else 1)
+    world.job("set", *jobset[:2])
+    world.run(10)
+    world.job("child", parent=jobset, status={"active": 2})
+    world.run(10)
+    world.pod("pod-1", "Succeeded", nics=(1,), of=("batch/v1", "Job", "child"))
+    world.run(10)
+    world.pod("pod-2", nics=(3,), of=("batch/v1", "Job", "child"))
+    world.delete_pod("pod-1")
+    world.run(10)
+    assert world.runs()["set"] == (RUNNING, 0, None, macs(1, 3))
+
+
+def test_a_short_run_is_not_lost_because_its_child_was_seen_first() -> None:
+    world = World()
+    trainer = ("trainer.kubeflow.org/v1alpha1", "TrainJob", "train")
+    world.job("child", parent=trainer)
+    world.pod(of=("batch/v1", "Job", "child"), started=0)
+    world.run(1)
+    world.job("train", *trainer[:2])
+    world.job("child", parent=trainer, status={"active": 1})
+    world.run(1)
+    world.pod("pod", "Succeeded", of=("batch/v1", "Job", "child"), started=0, finished=7)
+    done = [{"type": "Complete", "status": "True", "lastTransitionTime": stamp(7)}]
+    world.job("train", *trainer[:2], status={"conditions": done})
+    world.run(10)
+    assert world.runs() == {"train": (COMPLETED, 0, 7, macs(1))}
+
+
+TRAINER, JOBSET = ("trainer.kubeflow.org/v1alpha1", "TrainJob"), ("jobset.x-k8s.io/v1alpha2", "JobSet")
+
+
+def test_what_gone_pods_left_to_a_child_is_the_owners_though_that_is_seen_after_them() -> None:
+    world = World()
+    world.listed("jobset.x-k8s.io", "JobSet")
+    world.job("child", parent=(*JOBSET, "set"))
+    for number in (1, 2):
+        world.pod(f"pod-{number}", nics=(number,), of=("batch/v1", "Job", "child"))
+    world.run(10)
+    world.pod("pod-1", "Succeeded", nics=(1,), of=("batch/v1", "Job", "child"))
+    world.delete_pod("pod-1")
+    world.job("set", *JOBSET)
+    world.run(10)
+    assert world.reported() == [("set", RUNNING, macs(1, 2))]
+
+
+RUNAI = ("run.ai/v2alpha1", "TrainingWorkload")
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["chain", "circle"])
+@pytest.mark.parametrize("count", [10, 12, 500])
+def test_no_chain_and_no_circle_of_owners_is_too_long(count: int, closed: bool) -> None:
+    world = World()
+    for number in range(count):
+        above = number - 1 if number else count - 1 if closed else None
+        parent = None if above is None else (*RUNAI, f"w{above}")
+        world.job(f"w{number}", *RUNAI, parent=parent)
+    world.pod("inside", nics=(2,), of=(*RUNAI, f"w{count - 1}"))
+    world.job()
+    world.pod()
+    assert ("job", RUNNING, macs(1)) in [(report.name, report.state, report.holds) for report in world.run(10)]
+    for uid in ("pod", "inside"):
+        world.delete_pod(uid)
+    for uid in list(world.jobs):
+        world.delete_job(uid)
+    world.run(100)
+    assert left_in(world.tracker) == {}
+
+
+def workload(*, leading: bool = True) -> World:
+    """A workload that ends with its child, which runs."""
+    world = World(leading=leading)
+    world.job("w", *RUNAI)
+    world.job("child", *TORCH, parent=(*RUNAI, "w"))
+    world.pod(of=(*TORCH, "child"), started=0)
+    return world
+
+
+TORCH = ("kubeflow.org/v1", "PyTorchJob")
+TORCH_DONE = {"completionTime": stamp(70), "conditions": [{"type": "Succeeded", "status": "True"}]}
+
+
+@pytest.mark.parametrize("deleted", [("w",), ("child",), ("w", "child"), ("child", "w")])
+@pytest.mark.parametrize("pod", ["stays", "goes before", "goes after"])
+@pytest.mark.parametrize("seen", ["one turn", "by a standby"])
+def test_a_run_ai_workload_has_its_childs_end_though_either_is_deleted_right_behind(
+    deleted: tuple[str, ...], pod: str, seen: str
+) -> None:
+    world = workload()
+    world.run(80)
+    if seen == "by a standby":
+        newest, world = world.newest, workload(leading=False)
+        world.newest, world.now = newest, 80
+    world.job("child", *TORCH, parent=(*RUNAI, "w"), status=TORCH_DONE)
+    if pod == "goes before":
+        world.delete_pod()
+    for uid in deleted:
+        world.delete_job(uid)
+    if pod == "goes after":
+        world.delete_pod()
+    if seen == "by a standby":
+        world.now = 90
+        world.lead()
+    world.run(3)
+    if pod == "stays":
+        world.pod(of=(*TORCH, "child"), started=0, node="node-2")
+    world.run(100)
+    assert world.runs() == {"w": (COMPLETED, 0, 70, macs(1))}
+    for uid in list(world.jobs):
+        world.delete_job(uid)
+    if pod == "stays":
+        world.delete_pod()
+    world.run(200)
+    assert world.runs() == {"w": (COMPLETED, 0, 70, macs(1))}
+    assert left_in(world.tracker) == {}
+
+
+@pytest.mark.parametrize("order", ["owner first", "child first", "owner seen last"])
+def test_jobs_on_two_levels_are_forgotten(order: str) -> None:
+    world = World()
+    if order != "owner seen last":
+        world.job("set", *JOBSET)
+    world.job("child", parent=(*JOBSET, "set"))
+    world.pod(of=("batch/v1", "Job", "child"))
+    world.run(10)
+    world.pod("pod", "Succeeded", of=("batch/v1", "Job", "child"))
+    world.delete_pod()
+    world.job("set", *JOBSET)
+    world.run(10)
+    for uid in ("set", "child") if order == "owner first" else ("child", "set"):
+        world.delete_job(uid)
+        world.run(100)
+    assert left_in(world.tracker) == {}
