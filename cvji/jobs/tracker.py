@@ -58,6 +58,7 @@ class Tracker:
         self._jobs: dict[str, Runs] = {}
         self._watched: set[tuple[str, str]] = set()  # kinds of which every object is seen
         self._unserved: set[tuple[str, str]] = set()  # kinds of which there are no objects
+        self._lost: set[tuple[str, str]] = set()  # kinds whose watch has ended: what was seen of them may be old
         self._unseen: dict[str, None] = {}  # reported by a predecessor, and not judged yet
         self._departed: deque[tuple[float, str]] = deque()
         self._dirty: dict[str, None] = {}
@@ -75,10 +76,12 @@ class Tracker:
             case Listed(resource):
                 self._watched.add(resource.key)
                 self._unserved.discard(resource.key)
+                self._lost.discard(resource.key)
                 self._touch(self._unseen)
                 return
             case WatchLost(resource):
                 self._watched.discard(resource.key)
+                self._lost.add(resource.key)
                 return
             case Unserved(key):
                 self._unserved.add(key)
@@ -95,7 +98,8 @@ class Tracker:
     def lead(self, reports: Iterable[RunReport], now: float) -> None:
         """Judge from now on, after what a predecessor reported: of each job its newest run.
 
-        A job whose object does not exist then is judged as gone once its kind is watched, and not before.
+        A job whose object does not exist then is judged as gone once its kind is watched, and not before; one whose
+        kind's watch was lost not before it is watched again: what was seen of it may be older than those reports.
         """
         for report in reports:
             runs = self._jobs[report.job] = self._new(now)
@@ -158,7 +162,7 @@ class Tracker:
     def _judge(self, uid: str, now: float) -> Iterator[Decision]:
         view = self._cluster.view(uid)
         runs = self._jobs.get(uid)
-        if view.job is None and uid in self._unseen and view.last is None and not self._is_gone(uid):
+        if uid in self._unseen and view.last is None and not self._sees(view):
             return
         if runs is None:
             if view.job is None and view.last is None:
@@ -213,10 +217,11 @@ class Tracker:
         self.states[State.IDLE] += 1
         return Runs(self._policy, now)
 
-    def _is_gone(self, uid: str) -> bool:
-        """Whether a job whose object was not seen does not exist."""
-        reported = self._jobs[uid].reported
-        return reported is None or tuple(reported.kind.split("/")) in self._watched | self._unserved
+    def _sees(self, view: View) -> bool:
+        """Whether the object of a job that a predecessor reported is as it was last seen, or gone if it was not."""
+        reported = self._jobs[view.uid].reported
+        kind = tuple(reported.kind.split("/")) if reported else ()
+        return kind not in self._lost if view.job is not None else kind in self._watched | self._unserved
 
     def _owner_expected(self, job: Job | None) -> bool:
         """Whether a job has an owner that is not seen yet, and of a kind that is watched."""

@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 
 from cvji.jobs.policy import Policy
-from cvji.kube.events import Applied, Deleted, Unserved
+from cvji.kube.events import Applied, Deleted, Resource, Unserved, WatchLost
 from cvji.settings import Mode
 from tests.unit.test_tracker import left_in
 from tests.unit.world import CANCELLED, COMPLETE, COMPLETED, FAILED, RUNNING, T0, World, at, macs, running, stamp
@@ -256,3 +256,22 @@ def test_a_job_that_was_outlived_is_forgotten_with_what_outlived_it() -> None:
     world.delete_pod()
     world.run(100)
     assert left_in(world.tracker) == {}
+
+
+def test_a_standby_whose_watch_of_a_kind_was_lost_does_not_judge_what_it_saw_of_it_before() -> None:
+    leader = running()
+    standby = World(leading=False)
+    standby.job()
+    standby.pod()
+    jobs = Resource("batch", "v1", "Job", "jobs")
+    standby.tracker.apply(WatchLost(jobs), T0)
+    leader.job(status={**COMPLETE, "completionTime": stamp(90)})
+    leader.run()
+    standby.newest = leader.newest
+    standby.now = 100
+    standby.lead()
+    standby.listed("", "Pod")
+    assert standby.run(600) == []
+    standby.job(status={**COMPLETE, "completionTime": stamp(90)})
+    standby.listed("batch", "Job")
+    assert standby.run(600) == []
