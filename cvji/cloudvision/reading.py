@@ -5,8 +5,9 @@ For commands that look once. A token may be allowed to write and not to read: th
 
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -17,6 +18,7 @@ from cvji.cloudvision.client import Client, Token
 from cvji.cloudvision.payloads import JOB_CONFIG, EntryKey, Values
 from cvji.settings import CloudVision
 
+T = TypeVar("T")
 TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 CHUNK = 64 * 1024
 LINE_LIMIT = 4 * 1024 * 1024  # one resource: far beyond the largest job
@@ -56,6 +58,7 @@ class _Line(_Wire):
     result: _Result | None = None
 
 
+_RESULT = msgspec.json.Decoder(_Result)
 _LINE = msgspec.json.Decoder(_Line)
 
 
@@ -91,6 +94,19 @@ class Reader:
                 raise
             return err.status, str(err)
         return 200, ""
+
+    def job(self, key: str) -> JobEntry | None:
+        """One JobConfig as it stands; None if there is none. Raises ReadError."""
+        try:
+            with closing(self._open("GET", f"{JOB_CONFIG}?{urlencode({'key.id': key})}")) as response:
+                body = response.read(LINE_LIMIT, decode_content=True)
+        except ReadError as err:
+            if err.status == 404:
+                return None
+            raise
+        except http.ERRORS as err:
+            raise ReadError(0, self._client.trouble(err)) from None
+        return _decode(_RESULT, body).value
 
     def running(self, location: str) -> Iterator[JobEntry]:
         """Every JobConfig that CloudVision shows as RUNNING at a location. Raises ReadError."""
@@ -131,14 +147,18 @@ class Reader:
 def _read(line: bytes, wanted: dict[str, str]) -> Iterator[JobEntry]:
     if not line.strip():
         return
-    try:
-        found = _LINE.decode(line)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
-        raise ReadError(0, f"an answer of CloudVision's cannot be read: {err}") from None
+    found = _decode(_LINE, line)
     job = found.result.value if found.result else None
     # A server that knows no filter sends everything.
     if job is not None and all(getattr(job, name) == value for name, value in wanted.items()):
         yield job
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
+        raise ReadError(0, f"an answer of CloudVision's cannot be read: {err}") from None
 
 
 def _peer(sock: Any, *, verified: bool) -> Peer:
