@@ -2,7 +2,7 @@
 
 It ends only entries whose job is proven to be gone: no JobReport has that id, and no object of any job kind has that
 uid; and those whose recorded end CloudVision took and does not show, as recorded. What cannot be read proves nothing,
-the informer's settings included: they name job kinds.
+the informer's settings included: they name job kinds. At another LOCATION than the informer's it ends nothing.
 """
 
 import re
@@ -55,7 +55,10 @@ class Missing(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What CloudVision shows beside what it should. `unread`: what cannot be read, so that nothing is ended."""
+    """What CloudVision shows beside what it should.
+
+    `unread` is what cannot be read; `withheld`, why nothing may be ended, is "" where entries may be.
+    """
 
     orphans: tuple[Orphan, ...]
     ended: tuple[Ended, ...]
@@ -63,6 +66,7 @@ class Difference(msgspec.Struct, frozen=True):
     excepted: int  # tenants' jobs and ids that are not of this program's making
     agreed: int
     unread: tuple[str, ...]
+    withheld: str
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -106,7 +110,16 @@ def compare(api: Api, namespace: str, location: str, cloudvision: Reader, inform
         excepted,
         len(shown & recorded.keys()),
         tuple(unread),
+        _withheld(location, informer, unread),
     )
+
+
+def _withheld(location: str, informer: deployed.Deployed, unread: list[str]) -> str:
+    if unread:
+        return "nothing can be ended while something cannot be read"
+    if (own := informer.get("LOCATION")) != location:
+        return f"nothing is ended: the informer here reports at {own}, so {location} is another cluster's"
+    return ""
 
 
 def _without_a_run(
@@ -169,8 +182,8 @@ def _alive(api: Api, registry: Registry, uids: set[str], unread: Callable[[str],
 
 
 def may_end(found: Difference) -> list[JobEntry]:
-    """The entries that are proven to be of no run that goes on; none where something could not be read."""
-    if found.unread:
+    """The entries that are proven to be of no run that goes on; none where ending is withheld."""
+    if found.withheld:
         return []
     orphans = [orphan.config for orphan in found.orphans if not orphan.alive]
     return orphans + [ended.config for ended in found.ended if ended.delivered]
@@ -229,8 +242,8 @@ def lines(found: Difference, location: str) -> Iterator[str]:
     for missing in found.missing:
         yield f"RUNNING here and not in CloudVision: {missing.job} ({missing.id}); the next resync reports it again"
     yield from (f"not read: {line}" for line in found.unread)
-    if (found.orphans or found.ended) and found.unread:
-        yield "nothing can be ended while something cannot be read"
+    if (found.orphans or found.ended) and found.withheld:
+        yield found.withheld
 
 
 def _shown(job: JobEntry) -> str:

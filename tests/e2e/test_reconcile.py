@@ -241,6 +241,17 @@ def test_nothing_is_ended_where_the_informer_is_in_another_namespace(stage: Stag
     assert run(stage, "reconcile", "--end", "--yes", "--state-namespace", "other")[0] == 0
 
 
+def test_nothing_is_ended_at_another_location_than_the_informers(deployed: Stage) -> None:
+    """LOCATION may still be set from the work on another cluster, whose jobs are not seen from here."""
+    show(deployed, GONE, location="far")
+    for elsewhere, more in ((["--location", "far"], {}), ([], {"LOCATION": "far"})):
+        code, out, err = run(deployed, "reconcile", "--end", "--yes", *elsewhere, **more)
+        assert (code, err) == (1, "")
+        assert f"left-over ({GONE})" in out
+        assert out.endswith("nothing is ended: the informer here reports at lab, so far is another cluster's\n")
+    assert deployed.cloudvision.jobs[GONE]["state"] == "JOB_STATE_RUNNING"
+
+
 def test_a_run_that_cloudvision_has_lost_is_listed(watched: Stage) -> None:
     made = reported(watched, "lost", 1)
     watched.cloudvision.forget()
