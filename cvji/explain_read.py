@@ -311,7 +311,9 @@ class Reader:
         for listed in self.records:
             report = listed.record.report
             if isinstance(report, RunReport):
-                at = max(report.start, listed.status.since if listed.status else 0)
+                # While newer specs are accepted, `since` stays that of the first acceptance.
+                known = (listed.status.since, listed.status.delivered_at) if listed.status else ()
+                at = max((report.start, *known))
                 if report.job not in newest or newest[report.job].report.run < report.run:
                     newest[report.job] = Recorded(report, float(report.end or at))
         return Snapshot(

@@ -13,11 +13,12 @@ from cvji.jobs.kinds import Job
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.policy import Policy
 from cvji.jobs.replay import Recorded, Replay, Snapshot, replay
-from cvji.jobs.report import RunReport
+from cvji.jobs.report import RunReport, union
 from cvji.jobs.runs import Runs, State
 from cvji.settings import Mode
 
 NAMED = 3  # pods that a sentence names
+_REPORTED = "nothing: what it holds is reported"
 _WHY = {
     Stage.PENDING: "is Pending: it holds nothing before it runs",
     Stage.FAILED: "failed: it holds nothing any more",
@@ -159,13 +160,15 @@ class _Words:
             case State.ENDED:
                 return State.ENDED, "nothing: the job has ended, and that is reported", None, None
             case _:
-                return runs.state, "nothing: what it holds is reported", None, None
+                return runs.state, _REPORTED, None, None
 
     def compared(self, runs: Runs, recorded: Recorded | None, finding: _Finding) -> _Finding:
         """The same after a look at what is recorded: that alone says what was reported."""
         planned, last = runs.reported, recorded.report if recorded else None
         if last is not None and last.end is None and self._uid in self._played.changed:
             held = self._cluster.counts(self._uid)
+            if union([held, last.kept]) == last.holds:
+                return State.REPORTED, _REPORTED, None, None
             if runs.state is State.CHANGING or (planned and planned.end is None):
                 return State.CHANGING, self._changed(len(held), last), None, None
         if planned is None or _same(planned, last):
