@@ -106,7 +106,7 @@ def answer(api: Api, settings: deployed.Deployed, asked: str, kind: str, state_n
 def _undelivered(records: tuple[RecordLine, ...], events: tuple[EventLine, ...]) -> str:
     """Why CloudVision does not have the newest report; "" if it has, or nobody knows."""
     if records and not records[-1].delivered:
-        return records[-1].reason or "not answered yet"
+        return records[-1].reason
     return events[-1].message if events and events[-1].reason == REFUSED else ""
 
 
@@ -134,7 +134,7 @@ def _record_lines(records: Iterable[ListedRecord]) -> Iterator[RecordLine]:
             end=report.end,
             delivered=listed.delivered,
             delivered_at=(status.delivered_at or None) if status else None,
-            reason=status.delivery.reason.value if status and not listed.delivered else "",
+            reason="" if listed.delivered else listed.reason.value,
             message=status.delivery.message if status and not listed.delivered else "",
         )
 
@@ -159,7 +159,7 @@ def lines(found: Answer, now: float) -> Iterator[str]:
         if record.delivered:
             yield f"    CloudVision has it since {at(record.delivered_at or record.start)}"
         else:
-            yield f"    not delivered: {record.reason or 'Pending'}{': ' if record.message else ''}{record.message}"
+            yield f"    not delivered: {record.reason}{': ' if record.message else ''}{record.message}"
     if found.unread:
         yield ""
         yield "Not read:"
