@@ -54,8 +54,18 @@ class _Result(_Wire):
     value: JobEntry | None = None
 
 
+class _Error(_Wire):
+    """google.rpc.Status."""
+
+    code: int = 0
+    message: str = ""
+
+
 class _Line(_Wire):
+    """One of a stream's, as the gRPC gateway writes it: after an error, which has no HTTP status, it ends."""
+
     result: _Result | None = None
+    error: _Error | None = None
 
 
 _RESULT = msgspec.json.Decoder(_Result)
@@ -124,14 +134,26 @@ class Reader:
             for chunk in response.stream(CHUNK, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    yield from _read(line, wanted)
+                    yield from self._read(line, wanted)
                 if len(rest) > LINE_LIMIT:
                     raise ReadError(0, f"one resource is over {LINE_LIMIT} bytes")
-            yield from _read(rest, wanted)
+            yield from self._read(rest, wanted)
         except http.ERRORS as err:
             raise ReadError(0, self._client.trouble(err)) from None
         finally:
             response.close()
+
+    def _read(self, line: bytes, wanted: dict[str, str]) -> Iterator[JobEntry]:
+        if not line.strip():
+            return
+        found = _decode(_LINE, line)
+        if found.error:
+            words = self._client.words(found.error.message) or "no reason given"
+            raise ReadError(0, f"the answer ended before it was complete: {words} (gRPC code {found.error.code})")
+        job = found.result.value if found.result else None
+        # A server that knows no filter sends everything.
+        if job is not None and all(getattr(job, name) == value for name, value in wanted.items()):
+            yield job
 
     def _open(self, method: str, path: str, body: bytes = b"") -> urllib3.BaseHTTPResponse:
         try:
@@ -142,16 +164,6 @@ class Reader:
         if response.status >= 300:
             raise ReadError(response.status, self._client.message(response))
         return response
-
-
-def _read(line: bytes, wanted: dict[str, str]) -> Iterator[JobEntry]:
-    if not line.strip():
-        return
-    found = _decode(_LINE, line)
-    job = found.result.value if found.result else None
-    # A server that knows no filter sends everything.
-    if job is not None and all(getattr(job, name) == value for name, value in wanted.items()):
-        yield job
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

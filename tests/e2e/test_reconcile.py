@@ -261,6 +261,17 @@ def test_a_run_that_cloudvision_has_lost_is_listed(watched: Stage) -> None:
     watched.cluster.set_status(made, ended(*TORCH, "COMPLETED", stamp(-5), stamp()) or {})
 
 
+@pytest.mark.parametrize(
+    "command", [["reconcile", "--end", "--yes"], ["holders", mac(9), "--cloudvision"]], ids=" ".join
+)
+def test_an_answer_that_fails_in_its_middle_is_not_taken_for_complete(deployed: Stage, command: list[str]) -> None:
+    show(deployed, GONE.replace("1", "2"))
+    deployed.cloudvision.fails_after = 1
+    words = "the answer ended before it was complete: the store is away (gRPC code 14)"
+    assert run(deployed, *command) == (2, "", f"cvji: CloudVision: {words}\n")
+    assert {held["state"] for held in deployed.cloudvision.jobs.values()} == {"JOB_STATE_RUNNING"}
+
+
 def test_a_token_that_may_not_read_is_an_answer_of_its_own(watched: Stage) -> None:
     watched.cloudvision.readable = False
     code, _, err = run(watched, "reconcile")
