@@ -9,6 +9,7 @@ from cvji import deployed
 from cvji.explain_read import MAX_CLIMB, Reader
 from cvji.jobs.explain import Explanation, PodLine, clock, explain, reported_job
 from cvji.jobs.kinds import Job
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import RunReport
 from cvji.kube.client import Api
 from cvji.reports.records import ListedRecord
@@ -64,23 +65,18 @@ def answer(api: Api, settings: deployed.Deployed, asked: str, kind: str, state_n
     reader = Reader(api, namespace, state_namespace, settings)
     found = reader.find(name, kind)
     reader.climb()
-    roots = {}
-    for uid in found:
-        roots[reported_job(reader.snapshot(), policy, uid, now)] = uid
-    jobs = [reader.jobs[uid] for uid in roots if uid in reader.jobs]
-    if len(jobs) > 1:
-        choices = " or ".join(f"--kind {job.kind}" for job in jobs)
-        raise SettingsError(f"{asked} is the name of {len(jobs)} jobs: add {choices}")
+    job = _reported(reader, policy, found, asked, now)
     if (watched := settings.namespaces()) and namespace not in watched:
         reader.problems.append(f"the informer does not watch namespace {namespace} (NAMESPACE={','.join(watched)})")
     for uid in found:
         if uid in reader.pods and reader.pods[uid].owner is None:
             reader.problems.append(f"pod {asked} belongs to no job of a known kind, so it is not followed")
     explanation = None
-    if jobs:
-        (job,) = jobs
+    if job:
         reader.read_pods(_top(reader, job))
         reader.read_nics()
+        # A job that ended a while ago owns nothing: what holds NICs below it is known only now.
+        job = _reported(reader, policy, found, asked, now) or job
         reader.read_records(job.name)
         if not reader.records_read:
             reader.read_events(job.uid)
@@ -101,6 +97,17 @@ def answer(api: Api, settings: deployed.Deployed, asked: str, kind: str, state_n
     if explanation and explanation.waits_for.startswith("nothing") and (why := _undelivered(lines, events)):
         explanation = msgspec.structs.replace(explanation, waits_for=f"CloudVision to take the report: {why}")
     return Answer(explanation, lines, tuple(reader.unread), asked, reader.records_read, events)
+
+
+def _reported(reader: Reader, policy: Policy, uids: list[str], asked: str, now: float) -> Job | None:
+    """The job that the objects of that name count for, by what is read. Raises SettingsError where it is several."""
+    snapshot = reader.snapshot()
+    roots = dict.fromkeys(reported_job(snapshot, policy, uid, now) for uid in uids)
+    jobs = [reader.jobs[uid] for uid in roots if uid in reader.jobs]
+    if len(jobs) > 1:
+        choices = " or ".join(f"--kind {job.kind}" for job in jobs)
+        raise SettingsError(f"{asked} is the name of {len(jobs)} jobs: add {choices}")
+    return jobs[0] if jobs else None
 
 
 def _undelivered(records: tuple[RecordLine, ...], events: tuple[EventLine, ...]) -> str:

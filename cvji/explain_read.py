@@ -320,7 +320,7 @@ class Reader:
                 if report.job not in newest or newest[report.job].report.run < report.run:
                     newest[report.job] = Recorded(report, float(report.end or at))
         return Snapshot(
-            jobs=tuple(self.jobs.values()),
+            jobs=tuple(reversed(self.jobs.values())),  # owners, which are read later, come first as they were made
             pods=tuple(pod for pod in self.pods.values() if pod.owner),
             claims=tuple(self.claims),
             nodes=tuple(self.nodes),

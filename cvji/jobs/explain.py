@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 import msgspec
 
 from cvji.jobs import replacement
+from cvji.jobs.cluster import Cluster
 from cvji.jobs.kinds import Job
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.policy import Policy
 from cvji.jobs.replay import Recorded, Replay, Snapshot, replay
 from cvji.jobs.report import RunReport, union
 from cvji.jobs.runs import Runs, State
+from cvji.kube.events import Applied
 from cvji.settings import Mode
 
 NAMED = 3  # pods that a sentence names
@@ -76,8 +78,14 @@ def clock(at: float, now: float) -> str:
 
 
 def reported_job(snapshot: Snapshot, policy: Policy, uid: str, now: float) -> str:
-    """The uid of the job that the object `uid` counts for."""
-    return replay(msgspec.structs.replace(snapshot, recorded=()), policy, now).tracker.cluster.root(uid) or uid
+    """The uid of the job that the object `uid` counts for; if all above it ended a while ago, the topmost of them."""
+    played = replay(msgspec.structs.replace(snapshot, recorded=()), policy, now)
+    if root := played.tracker.cluster.root(uid):
+        return root
+    untimed = Cluster(policy.mode, policy.owner)
+    for found in (*snapshot.jobs, *snapshot.pods):
+        untimed.apply(Applied(found))
+    return untimed.root(uid)
 
 
 def explain(
