@@ -63,7 +63,7 @@ def check(settings: CheckSettings) -> int:
     api = Api(settings.context)
     server, token = (settings.cloudvision, _token(settings)) if settings.has_cloudvision else (None, None)
     informer = deployed.read(api, settings.state_namespace, os.environ)
-    site = Site(api, settings.state_namespace, informer, time.time(), os.environ, server, token)
+    site = Site(api, settings.state_namespace, informer, time.time, os.environ, server, token)
     results = []
     for result in command.run(site):
         results.append(result)

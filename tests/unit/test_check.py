@@ -74,7 +74,7 @@ def sound() -> FakeApi:
 
 
 def checked(api: FakeApi, **settings: str) -> list[Result]:
-    site = Site(api, "cloudvision", Deployed({"LOCATION": "lab", **settings}), T0 + 100, {})
+    site = Site(api, "cloudvision", Deployed({"LOCATION": "lab", **settings}), lambda: T0 + 100, {})
     return list(check.run(site))
 
 
