@@ -135,7 +135,7 @@ def _without_a_run(
             continue  # there is a record of it, whatever it says
         if found is None:
             orphans.append(job)
-        elif (report := _ended(found)) is not None and not (found.delivered and _changed(cloudvision, job)):
+        elif (report := _ended(found)) and (not found.delivered or _again(cloudvision, job)):
             ended.append(Ended(job, report.state.name, report.end or 0, found.delivered))
     return orphans, ended
 
@@ -145,10 +145,11 @@ def _ended(found: ListedRecord) -> RunReport | None:
     return report if isinstance(report, RunReport) and report.end is not None else None
 
 
-def _changed(cloudvision: Reader, job: JobEntry) -> bool:
-    """Whether CloudVision shows something else than it did. Raises ReadError."""
+def _again(cloudvision: Reader, job: JobEntry) -> JobEntry | None:
+    """The entry as CloudVision shows it now; None unless it still is RUNNING there. Raises ReadError."""
     now = cloudvision.job(job.key.id)
-    return now is None or (now.state, now.location, now.type) != (job.state, job.location, job.type)
+    same = now is not None and (now.state, now.location, now.type) == (job.state, job.location, job.type)
+    return now if same else None
 
 
 def _uid(job: JobEntry) -> str:
@@ -196,15 +197,15 @@ def end(api: Api, namespace: str, cloudvision: Reader, client: Client, job: JobE
     """
     try:
         found = reading.run(api, namespace, job.key.id)  # before CloudVision, which then shows what is delivered
-        changed = _changed(cloudvision, job)
+        entry = _again(cloudvision, job)
     except (ApiError, RecordError, ReadError) as err:
         return Outcome(settled=False, words=f"not ended: {err}")
-    if changed:
+    if entry is None:
         return Outcome(settled=True, words="left alone: CloudVision does not show it as RUNNING any more")
     report = _ended(found) if found else None
     if found and not (report and found.delivered):
         return Outcome(settled=False, words="left alone: a JobReport of it has come meanwhile")
-    config = job_config(report, location=job.location) if report else _cancelled(job, now)
+    config = job_config(report, location=entry.location) if report else _cancelled(entry, now)
     answer = client.send(post_job(config))
     if answer.verdict is not Verdict.DELIVERED:
         return Outcome(settled=False, words=f"not ended: {answer.reason}")
