@@ -9,6 +9,7 @@ from cvji import deployed
 from cvji.explain_read import MAX_CLIMB, Reader
 from cvji.jobs.explain import Explanation, PodLine, clock, explain, reported_job
 from cvji.jobs.kinds import Job
+from cvji.jobs.policy import Policy
 from cvji.jobs.report import RunReport
 from cvji.kube.client import Api
 from cvji.reports.records import ListedRecord
@@ -64,23 +65,18 @@ def answer(api: Api, settings: deployed.Deployed, asked: str, kind: str, state_n
     reader = Reader(api, namespace, state_namespace, settings)
     found = reader.find(name, kind)
     reader.climb()
-    roots = {}
-    for uid in found:
-        roots[reported_job(reader.snapshot(), policy, uid, now)] = uid
-    jobs = [reader.jobs[uid] for uid in roots if uid in reader.jobs]
-    if len(jobs) > 1:
-        choices = " or ".join(f"--kind {job.kind}" for job in jobs)
-        raise SettingsError(f"{asked} is the name of {len(jobs)} jobs: add {choices}")
+    job = _reported(reader, policy, found, asked, now)
     if (watched := settings.namespaces()) and namespace not in watched:
         reader.problems.append(f"the informer does not watch namespace {namespace} (NAMESPACE={','.join(watched)})")
     for uid in found:
         if uid in reader.pods and reader.pods[uid].owner is None:
             reader.problems.append(f"pod {asked} belongs to no job of a known kind, so it is not followed")
     explanation = None
-    if jobs:
-        (job,) = jobs
+    if job:
         reader.read_pods(_top(reader, job))
         reader.read_nics()
+        # A job that ended a while ago owns nothing: what holds NICs below it is known only now.
+        job = _reported(reader, policy, found, asked, now) or job
         reader.read_records(job.name)
         if not reader.records_read:
             reader.read_events(job.uid)
@@ -103,10 +99,21 @@ def answer(api: Api, settings: deployed.Deployed, asked: str, kind: str, state_n
     return Answer(explanation, lines, tuple(reader.unread), asked, reader.records_read, events)
 
 
+def _reported(reader: Reader, policy: Policy, uids: list[str], asked: str, now: float) -> Job | None:
+    """The job that the objects of that name count for, by what is read. Raises SettingsError where it is several."""
+    snapshot = reader.snapshot()
+    roots = dict.fromkeys(reported_job(snapshot, policy, uid, now) for uid in uids)
+    jobs = [reader.jobs[uid] for uid in roots if uid in reader.jobs]
+    if len(jobs) > 1:
+        choices = " or ".join(f"--kind {job.kind}" for job in jobs)
+        raise SettingsError(f"{asked} is the name of {len(jobs)} jobs: add {choices}")
+    return jobs[0] if jobs else None
+
+
 def _undelivered(records: tuple[RecordLine, ...], events: tuple[EventLine, ...]) -> str:
     """Why CloudVision does not have the newest report; "" if it has, or nobody knows."""
     if records and not records[-1].delivered:
-        return records[-1].reason or "not answered yet"
+        return records[-1].reason
     return events[-1].message if events and events[-1].reason == REFUSED else ""
 
 
@@ -134,7 +141,7 @@ def _record_lines(records: Iterable[ListedRecord]) -> Iterator[RecordLine]:
             end=report.end,
             delivered=listed.delivered,
             delivered_at=(status.delivered_at or None) if status else None,
-            reason=status.delivery.reason.value if status and not listed.delivered else "",
+            reason="" if listed.delivered else listed.reason.value,
             message=status.delivery.message if status and not listed.delivered else "",
         )
 
@@ -159,7 +166,7 @@ def lines(found: Answer, now: float) -> Iterator[str]:
         if record.delivered:
             yield f"    CloudVision has it since {at(record.delivered_at or record.start)}"
         else:
-            yield f"    not delivered: {record.reason or 'Pending'}{': ' if record.message else ''}{record.message}"
+            yield f"    not delivered: {record.reason}{': ' if record.message else ''}{record.message}"
     if found.unread:
         yield ""
         yield "Not read:"

@@ -3,10 +3,9 @@
 Never the pods of the whole cluster, and those of the namespace only where no label finds a job's pods.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
 
@@ -27,7 +26,6 @@ from cvji.reports.records import ListedRecord, RecordError
 from cvji.reports.records import read as read_record
 from cvji.settings import NodeConfigMode, NodeInterfaceType, SettingsError
 
-T = TypeVar("T")
 CONNECTIONS = 8
 FEW = 3  # objects of a kind that are read by name; more are read as a list
 MAX_CLIMB = 8
@@ -110,20 +108,17 @@ class Reader:
 
     # --- one request -------------------------------------------------------------------------------------------
 
-    def _may(self, what: str, read: Callable[[], T], otherwise: T) -> T:
-        """What `read` gives; if it is refused, `otherwise`, and that is noted."""
-        try:
-            return read()
-        except ApiError as err:
-            line = f"{what}: {err}"
-            if line not in self.unread:
-                self.unread.append(line)
-            return otherwise
+    def _refused(self, what: str, err: ApiError) -> None:
+        line = f"{what}: {err}"
+        if line not in self.unread:
+            self.unread.append(line)
 
-    def _list(self, resource: Resource, namespace: str, query: dict[str, str] | None = None) -> list[msgspec.Raw]:
-        where = f" in namespace {namespace}" if namespace else ""
-        path, nothing = resource.path(namespace), list[msgspec.Raw]()
-        return self._may(f"{resource}{where}", lambda: list(pages(self._api, path, query)), otherwise=nothing)
+    def _list(self, resource: Resource, namespace: str, query: dict[str, str] | None = None) -> Iterator[msgspec.Raw]:
+        """Each object, of which nothing is kept here; where the list is refused, that is noted."""
+        try:
+            yield from pages(self._api, resource.path(namespace), query)
+        except ApiError as err:
+            self._refused(f"{resource}{f' in namespace {namespace}' if namespace else ''}", err)
 
     def _one(self, resource: Resource, name: str) -> bytes | msgspec.Raw | None:
         """An object of the namespace, None if there is none. Raises ApiError.
@@ -176,14 +171,23 @@ class Reader:
         return kind in (key[1].lower(), plural) and (not group or group == key[0])
 
     def _get(self, resource: Resource, name: str) -> bytes | msgspec.Raw | None:
-        what = f"{resource} in namespace {self._namespace}"
-        return self._may(what, lambda: self._one(resource, name), otherwise=None)
+        try:
+            return self._one(resource, name)
+        except ApiError as err:
+            self._refused(f"{resource} in namespace {self._namespace}", err)
+            return None
 
-    def _take(self, key: tuple[str, str], raw: bytes | msgspec.Raw) -> str:
-        """Keep one object; its uid, "" if it cannot be read."""
+    def _take(self, key: tuple[str, str], raw: bytes | msgspec.Raw, *, owned: bool = False) -> str:
+        """Keep what is understood of one object, with `owned` if it is no pod without an owner.
+
+        Its uid, "" if it cannot be read.
+        """
         try:
             if key == POD:
                 pod = read_pod(self.registry, raw, self._note)
+                if owned and not pod.owner:
+                    self.notes.pop(f"pod {pod.namespace}/{pod.name}", None)
+                    return pod.uid
                 self.pods[pod.uid] = pod
                 uid = pod.uid
             else:
@@ -219,7 +223,7 @@ class Reader:
                             self._take(key, body)
                 else:
                     for raw in self._list(resource, self._namespace):
-                        self._take(key, raw)
+                        self._take(key, raw, owned=True)
 
     def read_pods(self, top: Job) -> None:
         """The pods of a job: by its operator's labels, or those of the namespace if these find none."""
@@ -227,10 +231,10 @@ class Reader:
         for selector in POD_SELECTORS.get(top.kind.key, ()):
             query = {"labelSelector": selector.format(uid=top.uid, name=top.name)}
             for raw in self._list(PODS, self._namespace, query):
-                self._take(POD, raw)
+                self._take(POD, raw, owned=True)
         if len(self.pods) == before:
             for raw in self._list(PODS, self._namespace):
-                self._take(POD, raw)
+                self._take(POD, raw, owned=True)
         self.climb()
         if top.kind.ends_with_children:
             for key, resource in self.served.items():
@@ -268,21 +272,21 @@ class Reader:
         if resource is None:
             self.unread.append("JobReport: its CRD is not installed, so what was reported is not known")
             return
-        path = resource.path(self._state_namespace)
         chosen = {"fieldSelector": f"spec.job.namespace={self._namespace},spec.job.name={name}"}
-        what = f"{resource} in namespace {self._state_namespace} (what was reported is not known)"
-
-        def read() -> list[msgspec.Raw]:
+        try:
             try:
-                return list(pages(self._api, path, chosen))
+                self._take_records(resource, name, chosen)
             except ApiError as err:
                 if err.code != 400:  # a CRD without these fields
                     raise
-                return list(pages(self._api, path))
+                self._take_records(resource, name, None)
+        except ApiError as err:
+            self._refused(f"{resource} in namespace {self._state_namespace} (what was reported is not known)", err)
+        else:
+            self.records_read = True
 
-        before = len(self.unread)
-        nothing: list[msgspec.Raw] = []
-        for raw in self._may(what, read, otherwise=nothing):
+    def _take_records(self, resource: Resource, name: str, query: dict[str, str] | None) -> None:
+        for raw in pages(self._api, resource.path(self._state_namespace), query):
             try:
                 found = read_record("job", raw)
             except RecordError as err:
@@ -291,7 +295,6 @@ class Reader:
             report = found.record.report
             if isinstance(report, RunReport) and (report.namespace, report.name) == (self._namespace, name):
                 self.records.append(found)
-        self.records_read = len(self.unread) == before
 
     def read_events(self, uid: str) -> None:
         """What the informer's Events say of a job, oldest first: for those who may not read its records."""
@@ -311,11 +314,13 @@ class Reader:
         for listed in self.records:
             report = listed.record.report
             if isinstance(report, RunReport):
-                at = max(report.start, listed.status.since if listed.status else 0)
+                # While newer specs are accepted, `since` stays that of the first acceptance.
+                known = (listed.status.since, listed.status.delivered_at) if listed.status else ()
+                at = max((report.start, *known))
                 if report.job not in newest or newest[report.job].report.run < report.run:
                     newest[report.job] = Recorded(report, float(report.end or at))
         return Snapshot(
-            jobs=tuple(self.jobs.values()),
+            jobs=tuple(reversed(self.jobs.values())),  # owners, which are read later, come first as they were made
             pods=tuple(pod for pod in self.pods.values() if pod.owner),
             claims=tuple(self.claims),
             nodes=tuple(self.nodes),

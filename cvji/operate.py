@@ -63,7 +63,7 @@ def check(settings: CheckSettings) -> int:
     api = Api(settings.context)
     server, token = (settings.cloudvision, _token(settings)) if settings.has_cloudvision else (None, None)
     informer = deployed.read(api, settings.state_namespace, os.environ)
-    site = Site(api, settings.state_namespace, informer, time.time(), os.environ, server, token)
+    site = Site(api, settings.state_namespace, informer, time.time, os.environ, server, token)
     results = []
     for result in command.run(site):
         results.append(result)
@@ -122,20 +122,19 @@ def reconcile(settings: ReconcileSettings) -> int:
     server, token = settings.cloudvision, _token(settings)
     with _errors():
         informer = deployed.read(api, namespace, os.environ)
-        place = settings.location or informer.location()
-        found = command.compare(api, namespace, place, Reader(server, token), informer)
+        place, reader = settings.location or informer.location(), Reader(server, token)
+        found = command.compare(api, namespace, place, reader, informer)
     _show(found, command.lines(found, place), settings.output)
-    left = len(found.orphans) + len(found.missing)
+    left = len(found.orphans) + len(found.ended) + len(found.missing)
     ending = command.may_end(found) if settings.end else []
     if ending and not settings.yes:
         question = f"End {len(ending)} entries? If another cluster reports at {place}, they may be its own"
         typer.confirm(question, abort=True, err=True)
     client = Client(server, token)
     for job in ending:
-        answer = command.end(client, job, time.time())
-        left -= command.delivered(answer)
-        outcome = "ended" if command.delivered(answer) else f"not ended: {answer.reason}"
-        line = f"{job.name} ({job.key.id}): {outcome}"
+        outcome = command.end(api, namespace, reader, client, job, time.time())
+        left -= outcome.settled
+        line = f"{job.name} ({job.key.id}): {outcome.words}"
         if settings.output is LogFormat.JSON:
             typer.echo(line, err=True)
         else:

@@ -33,6 +33,7 @@ def cloudvision(site: Site) -> Iterator[Result]:
     reader = Reader(server, site.token)
     try:
         status, words = reader.status()
+        answered = site.clock()
     except ReadError as err:
         yield _unreached(server, str(err), proxy.url if proxy else "")
         return
@@ -40,7 +41,7 @@ def cloudvision(site: Site) -> Iterator[Result]:
     yield _certificate(site, reader)
     yield from _token(status, words)
     yield _writes(site)
-    yield clock_result("clock of cloudvision", reader.server_time, site.now)
+    yield clock_result("clock of cloudvision", reader.server_time, answered)
 
 
 def _resolve(server: CloudVision) -> Result:

@@ -1,6 +1,6 @@
 """What the checks look at: one cluster, its informer's settings, and what several checks need, read once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 from cvji.cloudvision.client import Token
@@ -17,20 +17,21 @@ REPORTS = {kind: resource.key for kind, resource in RESOURCES.items()}
 
 
 class Site:
-    """A cluster with an informer, as checks see it. `now` is in seconds since the epoch."""
+    """A cluster with an informer, as checks see it. `now` is when they began, in seconds since the epoch."""
 
     def __init__(
         self,
         api: Api,
         namespace: str,
         settings: Deployed,
-        now: float,
+        clock: Callable[[], float],
         environment: Mapping[str, str],
         cloudvision: CloudVision | None = None,
         token: Token | None = None,
     ) -> None:
-        """`cloudvision` is None where its address is not known here."""
-        self.api, self.namespace, self.settings, self.now = api, namespace, settings, now
+        """`clock` is this machine's. `cloudvision` is None where its address is not known here."""
+        self.api, self.namespace, self.settings = api, namespace, settings
+        self.clock, self.now = clock, clock()
         self.environment, self.cloudvision, self.token = environment, cloudvision, token
         self.registry = Registry(settings.kinds())
 

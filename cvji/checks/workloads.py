@@ -279,8 +279,7 @@ def reports(site: Site) -> Iterator[Result]:
     waiting: dict[Reason, list[ListedRecord]] = {}
     for record in found:
         if not record.delivered:
-            reason = record.status.delivery.reason if record.status else Reason.PENDING
-            waiting.setdefault(Reason.PENDING if reason is Reason.ACCEPTED else reason, []).append(record)
+            waiting.setdefault(record.reason, []).append(record)
     for reason, records in waiting.items():
         yield _undelivered(site, reason, records)
     if not waiting:
@@ -288,10 +287,12 @@ def reports(site: Site) -> Iterator[Result]:
 
 
 def _undelivered(site: Site, reason: Reason, records: list[ListedRecord]) -> Result:
-    since = min((record.status.since for record in records if record.status), default=int(site.now))
-    age = max(site.age(since), 0)
-    words = next((record.status.delivery.message for record in records if record.status), "")
-    what = f"{len(records)} not delivered ({reason.value}) for {age:.0f} s: {few(map(_name, records), 3)}"
+    # Whose spec is newer than an accepted one waits since an unknown time, which is short: soon its status says so.
+    known = [status for record in records if (status := record.status) and not status.delivery.accepted]
+    age = max(site.age(min(status.since for status in known)), 0) if known else 0
+    words = next((status.delivery.message for status in known), "")
+    long = f" for {age:.0f} s" if known else ""
+    what = f"{len(records)} not delivered ({reason.value}){long}: {few(map(_name, records), 3)}"
     message = f"{what}{f': {words[:200]}' if words else ''}"
     if reason is Reason.REFUSED:
         return failure("reports", message, "CloudVision's words say why: token, permission, LOCATION or content")

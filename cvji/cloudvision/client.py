@@ -180,7 +180,11 @@ class Client:
                 response.close()
             else:
                 response.release_conn()
-        return http.excerpt(_message(body), self._token.secrets()) if response.status >= 300 else ""
+        return self.words(_message(body)) if response.status >= 300 else ""
+
+    def words(self, text: str) -> str:
+        """The beginning of what a server says, without the token."""
+        return http.excerpt(text, self._token.secrets())
 
 
 def _verdict(status: int) -> Verdict:

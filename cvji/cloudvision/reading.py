@@ -5,8 +5,9 @@ For commands that look once. A token may be allowed to write and not to read: th
 
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -17,6 +18,7 @@ from cvji.cloudvision.client import Client, Token
 from cvji.cloudvision.payloads import JOB_CONFIG, EntryKey, Values
 from cvji.settings import CloudVision
 
+T = TypeVar("T")
 TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 CHUNK = 64 * 1024
 LINE_LIMIT = 4 * 1024 * 1024  # one resource: far beyond the largest job
@@ -52,10 +54,21 @@ class _Result(_Wire):
     value: JobEntry | None = None
 
 
+class _Error(_Wire):
+    """google.rpc.Status."""
+
+    code: int = 0
+    message: str = ""
+
+
 class _Line(_Wire):
+    """One of a stream's, as the gRPC gateway writes it: after an error, which has no HTTP status, it ends."""
+
     result: _Result | None = None
+    error: _Error | None = None
 
 
+_RESULT = msgspec.json.Decoder(_Result)
 _LINE = msgspec.json.Decoder(_Line)
 
 
@@ -92,6 +105,19 @@ class Reader:
             return err.status, str(err)
         return 200, ""
 
+    def job(self, key: str) -> JobEntry | None:
+        """One JobConfig as it stands; None if there is none. Raises ReadError."""
+        try:
+            with closing(self._open("GET", f"{JOB_CONFIG}?{urlencode({'key.id': key})}")) as response:
+                body = response.read(LINE_LIMIT, decode_content=True)
+        except ReadError as err:
+            if err.status == 404:
+                return None
+            raise
+        except http.ERRORS as err:
+            raise ReadError(0, self._client.trouble(err)) from None
+        return _decode(_RESULT, body).value
+
     def running(self, location: str) -> Iterator[JobEntry]:
         """Every JobConfig that CloudVision shows as RUNNING at a location. Raises ReadError."""
         return self._all({"location": location, "state": "JOB_STATE_RUNNING"})
@@ -108,14 +134,26 @@ class Reader:
             for chunk in response.stream(CHUNK, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    yield from _read(line, wanted)
+                    yield from self._read(line, wanted)
                 if len(rest) > LINE_LIMIT:
                     raise ReadError(0, f"one resource is over {LINE_LIMIT} bytes")
-            yield from _read(rest, wanted)
+            yield from self._read(rest, wanted)
         except http.ERRORS as err:
             raise ReadError(0, self._client.trouble(err)) from None
         finally:
             response.close()
+
+    def _read(self, line: bytes, wanted: dict[str, str]) -> Iterator[JobEntry]:
+        if not line.strip():
+            return
+        found = _decode(_LINE, line)
+        if found.error:
+            words = self._client.words(found.error.message) or "no reason given"
+            raise ReadError(0, f"the answer ended before it was complete: {words} (gRPC code {found.error.code})")
+        job = found.result.value if found.result else None
+        # A server that knows no filter sends everything.
+        if job is not None and all(getattr(job, name) == value for name, value in wanted.items()):
+            yield job
 
     def _open(self, method: str, path: str, body: bytes = b"") -> urllib3.BaseHTTPResponse:
         try:
@@ -128,17 +166,11 @@ class Reader:
         return response
 
 
-def _read(line: bytes, wanted: dict[str, str]) -> Iterator[JobEntry]:
-    if not line.strip():
-        return
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
-        found = _LINE.decode(line)
+        return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
         raise ReadError(0, f"an answer of CloudVision's cannot be read: {err}") from None
-    job = found.result.value if found.result else None
-    # A server that knows no filter sends everything.
-    if job is not None and all(getattr(job, name) == value for name, value in wanted.items()):
-        yield job
 
 
 def _peer(sock: Any, *, verified: bool) -> Peer:

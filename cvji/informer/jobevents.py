@@ -35,6 +35,8 @@ REFILL = 300.0  # seconds
 RATE = 10.0  # a second, for all objects together
 RATE_BURST = 100
 FORBIDDEN_PAUSE = 600.0  # seconds without an attempt after a 403
+# Nothing is created in a namespace that is being deleted (the API server's admission plugin NamespaceLifecycle).
+TERMINATING = "NamespaceTerminating"
 TIMEOUT = 5.0
 COMPONENT = "cv-job-informer"
 MESSAGE = 1024  # characters, as the API server checks it (NoteLengthLimit)
@@ -171,7 +173,7 @@ class Writer:
                     raise
                 self._patch(path, name, note, 2)  # a former leader wrote it
         except ApiError as err:
-            if err.code == 403:
+            if err.code == 403 and TERMINATING not in err.causes:
                 self._closed_until = now + FORBIDDEN_PAUSE
                 log.warning("Events on jobs: %s; reporting goes on without them (EVENTS=false ends this message)", err)
             else:

@@ -9,15 +9,18 @@ from datetime import UTC, datetime
 import msgspec
 
 from cvji.jobs import replacement
+from cvji.jobs.cluster import Cluster
 from cvji.jobs.kinds import Job
 from cvji.jobs.pods import Pod, Stage
 from cvji.jobs.policy import Policy
 from cvji.jobs.replay import Recorded, Replay, Snapshot, replay
-from cvji.jobs.report import RunReport
+from cvji.jobs.report import RunReport, union
 from cvji.jobs.runs import Runs, State
+from cvji.kube.events import Applied
 from cvji.settings import Mode
 
 NAMED = 3  # pods that a sentence names
+_REPORTED = "nothing: what it holds is reported"
 _WHY = {
     Stage.PENDING: "is Pending: it holds nothing before it runs",
     Stage.FAILED: "failed: it holds nothing any more",
@@ -75,8 +78,14 @@ def clock(at: float, now: float) -> str:
 
 
 def reported_job(snapshot: Snapshot, policy: Policy, uid: str, now: float) -> str:
-    """The uid of the job that the object `uid` counts for."""
-    return replay(msgspec.structs.replace(snapshot, recorded=()), policy, now).tracker.cluster.root(uid) or uid
+    """The uid of the job that the object `uid` counts for; if all above it ended a while ago, the topmost of them."""
+    played = replay(msgspec.structs.replace(snapshot, recorded=()), policy, now)
+    if root := played.tracker.cluster.root(uid):
+        return root
+    untimed = Cluster(policy.mode, policy.owner)
+    for found in (*snapshot.jobs, *snapshot.pods):
+        untimed.apply(Applied(found))
+    return untimed.root(uid)
 
 
 def explain(
@@ -159,13 +168,15 @@ class _Words:
             case State.ENDED:
                 return State.ENDED, "nothing: the job has ended, and that is reported", None, None
             case _:
-                return runs.state, "nothing: what it holds is reported", None, None
+                return runs.state, _REPORTED, None, None
 
     def compared(self, runs: Runs, recorded: Recorded | None, finding: _Finding) -> _Finding:
         """The same after a look at what is recorded: that alone says what was reported."""
         planned, last = runs.reported, recorded.report if recorded else None
         if last is not None and last.end is None and self._uid in self._played.changed:
             held = self._cluster.counts(self._uid)
+            if union([held, last.kept]) == last.holds:
+                return State.REPORTED, _REPORTED, None, None
             if runs.state is State.CHANGING or (planned and planned.end is None):
                 return State.CHANGING, self._changed(len(held), last), None, None
         if planned is None or _same(planned, last):

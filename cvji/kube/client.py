@@ -4,6 +4,7 @@ The `kubernetes` package's Watch, informer and model classes are not used: they 
 its Watch without models cannot resume after a 410.
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -42,12 +43,16 @@ _STATUS = msgspec.json.Decoder(Status)
 
 
 class ApiError(Exception):
-    """The API server did not do what was asked. `code` is the HTTP status, 0 where no answer came."""
+    """The API server did not do what was asked. `code` is the HTTP status, 0 where no answer came.
 
-    def __init__(self, code: int, message: str, retry_after: float = 0.0) -> None:
+    `causes` are the types of what the Status gives as causes, such as NamespaceTerminating.
+    """
+
+    def __init__(self, code: int, message: str, retry_after: float = 0.0, causes: tuple[str, ...] = ()) -> None:
         super().__init__(f"HTTP {code}: {message}" if code else message)
         self.code = code
         self.retry_after = retry_after
+        self.causes = causes
 
 
 class Api:
@@ -126,7 +131,8 @@ class Api:
             if response.status == 401:
                 self._reload()
             wait = http.retry_after(response.headers.get("Retry-After"), time.time(), RETRY_AFTER_LIMIT)
-            raise ApiError(response.status, http.excerpt(_message(response), secrets), wait)
+            message, causes = _explained(response)
+            raise ApiError(response.status, http.excerpt(message, secrets), wait, causes)
 
     def _authorization(self) -> str:
         """The Authorization header's value, if any. Raises ApiError."""
@@ -245,10 +251,11 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         rest = tail
 
 
-def _message(response: urllib3.BaseHTTPResponse) -> str:
-    try:
-        body = response.read(16 * 1024, decode_content=True)
-        message = _STATUS.decode(body).message
-    except (*http.ERRORS, msgspec.MsgspecError, UnicodeError, RecursionError):
-        message = None
-    return " ".join((message or response.reason or "no reason given").split())
+def _explained(response: urllib3.BaseHTTPResponse) -> tuple[str, tuple[str, ...]]:
+    """An error answer's message, and its causes."""
+    status = Status()
+    with contextlib.suppress(*http.ERRORS, msgspec.MsgspecError, UnicodeError, RecursionError):
+        status = _STATUS.decode(response.read(16 * 1024, decode_content=True))
+    causes = (status.details.causes if status.details else None) or ()
+    words = " ".join((status.message or response.reason or "no reason given").split())
+    return words, tuple(cause.reason for cause in causes if cause.reason)

@@ -304,12 +304,25 @@ class WatchEvent(Wire):
     object: msgspec.Raw
 
 
+class Cause(Wire):
+    """metav1.StatusCause: `reason` is its CauseType."""
+
+    reason: str | None = None
+
+
+class StatusDetails(Wire):
+    """metav1.StatusDetails."""
+
+    causes: list[Cause] | None = None
+
+
 class Status(Wire):
     """metav1.Status, the body of every API error and the object of a watch's ERROR event."""
 
     code: int | None = None
     reason: str | None = None
     message: str | None = None
+    details: StatusDetails | None = None
 
 
 class GroupVersion(Wire):

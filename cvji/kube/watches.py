@@ -185,6 +185,7 @@ class Watches:
         log.debug("%s: watching", resource)
         try:
             reflector.run()
+            self.states.pop(str(resource), None)  # not served: there is nothing that it could hear
         except Exception:  # the outermost loop of this thread: the kind is watched again at the next API discovery
             log.exception("%s: the watch failed", resource)
             for item in known.values():  # which of them were emitted is not known: they are emitted again

@@ -123,6 +123,12 @@ class ListedRecord(msgspec.Struct, frozen=True, gc=False):
     location: str
     changed: bool = False
 
+    @property
+    def reason(self) -> Reason:
+        """Why it is delivered or not: Pending where nothing is known yet of its newest spec."""
+        found = self.status.delivery.reason if self.status else Reason.PENDING
+        return Reason.PENDING if found is Reason.ACCEPTED and not self.delivered else found
+
 
 class Unreadable(msgspec.Struct, frozen=True, gc=False):
     """An object that holds no usable report; `error` names the object and the field."""

@@ -88,7 +88,7 @@ def granted(objects: list[Object]) -> set[tuple[str, ...]]:
     ids=["all namespaces", "one namespace", "two namespaces", "no Events"],
 )
 def test_the_check_asks_for_every_right_that_the_chart_grants_and_for_no_other(jobs: Object) -> None:
-    site = Site(sound(), PLACE, deployed({"jobs": jobs}), T0, {})
+    site = Site(sound(), PLACE, deployed({"jobs": jobs}), lambda: T0, {})
     asked = {(item.verb, item.group, item.resource, item.subresource, item.namespace) for item in needed(site)}
     # Groups of the site; kinds that are not served need nothing.
     served = ("", "batch", "coordination.k8s.io", CRDS.group, GROUP)

@@ -23,16 +23,18 @@ TOKEN = "secret-token-of-the-simulator"
 def checked(simulator: CloudVisionSimulator, token: str = TOKEN, address: str = "", **more: object) -> list[Result]:
     """Every result, with a CloudVision beside a sound cluster."""
     api = sound()
-    ahead = more.pop("ahead", 0.0)
+    ahead, before = more.pop("ahead", 0.0), more.pop("before", 0.0)
     assert isinstance(ahead, float)
+    assert isinstance(before, float)
     now = time.time() + ahead
+    times = iter([now - before, now])
     api.time = now
     lease = api.answers["/apis/coordination.k8s.io/v1/namespaces/cloudvision/leases/cv-job-informer"]
     lease["spec"]["renewTime"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     ca_file = str(more.pop("ca_file", simulator.ca_file))
     server = CloudVision(address or simulator.address, ca_file, bool(more.pop("insecure", False)))
     settings = Deployed({"LOCATION": "lab"})
-    return list(check.run(Site(api, "cloudvision", settings, now, {}, server, Token(token))))
+    return list(check.run(Site(api, "cloudvision", settings, lambda: next(times, now), {}, server, Token(token))))
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +72,11 @@ def test_each_fault_of_cloudvision_has_its_line_and_no_other() -> None:
         simulator.always = None
         simulator.readable = False
         assert wrong(checked(simulator)) == []
+
+
+def test_checks_that_took_long_before_cloudvision_is_asked_do_not_count_as_its_clock() -> None:
+    with CloudVisionSimulator(certificate_days=90) as simulator:
+        assert wrong(checked(simulator, before=120.0)) == []
 
 
 def test_a_certificate_that_has_expired_or_soon_will() -> None:

@@ -120,6 +120,24 @@ def test_waiting_to_be_steady_then_reported_then_changing_then_ended(informer: I
     assert done.explanation.waits_for == "nothing: the job has ended, and that is reported"
 
 
+def test_a_job_that_gained_or_replaced_a_pod_long_after_its_first_report_is_reported(informer: InProcess) -> None:
+    made, (first,) = begin(informer, ("Running", mac(1)))
+    informer.advance(6)
+    agreed(informer, made, recorded=True)
+    informer.advance(100)
+    for number, gone in ((1, None), (2, first)):
+        body = pod(f"j-{number}", made, mac(number + 1))
+        body["metadata"]["labels"] = LABEL
+        if gone:
+            informer.cluster.delete(gone)
+        informer.cluster.create(body, pod_status("Running", informer.stamp()))
+        informer.advance(8)
+        wait_until(lambda: explained(informer).records[-1].count == 2, lambda: explained(informer))
+        found = agreed(informer, made, recorded=True).explanation
+        assert found is not None
+        assert found.waits_for == "nothing: what it holds is reported"
+
+
 def test_a_run_that_holds_nothing_any_more_says_when_it_ends(informer: InProcess) -> None:
     made, (first,) = begin(informer, ("Running", mac(1)))
     informer.advance(6)

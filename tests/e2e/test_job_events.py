@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cluster.controlplane import ControlPlane
 from tests.e2e.in_process import wait_until
 from tests.e2e.kit import Stage, stamp
 from tests.simulator.cloudvision import Fault
@@ -37,6 +38,27 @@ def test_reported_and_ended_are_two_events(stage: Stage) -> None:
     stage.cluster.set_status(made, ended(*TORCH, "COMPLETED", stamp(-5), stamp()) or {})
     expected = [("CloudVisionEnded", "Reported to CloudVision: COMPLETED, with 1 NICs"), running]
     wait_until(lambda: events(stage, made) == expected, lambda: events(stage, made))
+
+
+@pytest.mark.cluster
+def test_a_namespace_that_is_being_deleted_takes_events_from_no_other(
+    prepared_plane: ControlPlane, real: Stage
+) -> None:
+    informer = real.informer(NODECONFIG_MODE="disabled")
+    namespace = prepared_plane.create_namespace("doomed")
+    body = job(*TORCH, "doomed", namespace)
+    body["metadata"]["finalizers"] = ["example.com/held"]  # so that the namespace waits for it
+    doomed = real.cluster.create(body)
+    real.cluster.run_pod(pod("doomed-0", doomed, MAC, namespace=namespace))
+    real.wait_for_states("doomed", "RUNNING")
+    real.cluster.call("DELETE", f"/api/v1/namespaces/{namespace}")
+    real.cluster.set_status(doomed, ended(*TORCH, "COMPLETED", stamp(-5), stamp()) or {})
+    real.wait_for_states("doomed", "RUNNING", "COMPLETED")
+    made = real.cluster.create(job(*TORCH, "described"))
+    real.cluster.run_pod(pod("described-0", made, MAC))
+    wait_until(lambda: events(real, made), lambda: informer.log)
+    assert "Events on jobs" not in informer.log
+    real.cluster.patch(doomed, {"metadata": {"finalizers": []}})
 
 
 def test_events_can_be_switched_off(simulated: Stage) -> None:

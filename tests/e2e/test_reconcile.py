@@ -3,10 +3,15 @@
 import json
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
+from cvji.jobs.report import JobState, RunReport, of_macs
+from cvji.reports.records import Delivery, Reason, Record, first_status, write_spec, write_status
 from tests.e2e.in_process import wait_until
 from tests.e2e.kit import EXECUTABLE, Stage, stamp
 from tests.simulator.kinds import SPARK
@@ -64,6 +69,27 @@ def show(stage: Stage, key: str, **more: Any) -> None:
         stage.cloudvision._jobs.set(key, {**entry, **held, **more})
 
 
+def record(stage: Stage, end: int | None, reason: Reason) -> None:
+    """A JobReport of what `show` shows as GONE, as an informer leaves it."""
+    at, state = int(time.time()), JobState.RUNNING if end is None else JobState.COMPLETED
+    held = of_macs([mac(9)])
+    report = RunReport(GONE, 1, "left-over", "team", "batch/Job", state, at - 600, end, held)
+    written = write_spec(Record(("job", GONE), 1, report), "cloudvision", "", location="lab", term=0)
+    path = "/apis/cloudvision.arista.io/v1/namespaces/cloudvision/jobreports"
+    made = stage.cluster.call("POST", path, msgspec.json.decode(written))["metadata"]
+    status = first_status(Delivery(reason, at, "" if reason is Reason.ACCEPTED else "HTTP 503"))
+    body = write_status(("job", GONE), "cloudvision", made["resourceVersion"], made["generation"], status)
+    stage.cluster.call("PUT", f"{path}/{GONE}/status", msgspec.json.decode(body))
+
+
+@pytest.fixture
+def deployed(stage: Stage) -> Stage:
+    """Where the informer rests, and CloudVision shows an entry as RUNNING."""
+    stage.cluster.create(informer_deployment(LOCATION="lab"))
+    show(stage, GONE)
+    return stage
+
+
 @pytest.fixture
 def watched(stage: Stage) -> Stage:
     stage.informer(STATE_NAMESPACE="cloudvision", NODECONFIG_MODE="disabled")
@@ -111,17 +137,72 @@ def test_an_end_that_nobody_reads_is_one_line_and_exit_1(simulated: Stage) -> No
         assert program.stdin
         assert program.stdout
         assert program.stderr
-        shown = b""
-        while not shown.endswith(b"\n "):  # what follows the question
-            more = os.read(program.stdout.fileno(), 65536)
-            assert more
-            shown += more
+        wait_for_question(program)
         program.stdout.close()
         program.stdin.write(b"y\n")
         program.stdin.close()
         assert program.stderr.read().endswith(b"]:cvji: stdout: Broken pipe\n")
     assert program.returncode == 1
     assert simulated.cloudvision.jobs[GONE]["state"] == "JOB_STATE_CANCELLED"
+
+
+def test_an_end_that_cloudvision_took_and_does_not_show_is_sent_again_as_recorded(deployed: Stage) -> None:
+    end = int(time.time()) - 300
+    record(deployed, end, Reason.ACCEPTED)
+    code, out, _ = run(deployed, "reconcile")
+    assert code == 1
+    assert "is recorded, and CloudVision took it: --end sends it again" in out
+    assert "no job here has that id" not in out
+    code, out, _ = run(deployed, "reconcile", "--end", "--yes")
+    assert code == 0
+    assert f"left-over ({GONE}): ended, as recorded" in out
+    held = deployed.cloudvision.runs("left-over")
+    assert [(found.state, found.end) for found in held] == [("COMPLETED", stamp(end - time.time()))]
+
+
+def test_an_end_that_waits_to_be_delivered_is_said_and_left_to_the_informer(deployed: Stage) -> None:
+    record(deployed, int(time.time()) - 300, Reason.UNREACHABLE)
+    code, out, _ = run(deployed, "reconcile", "--end", "--yes")
+    assert code == 1
+    assert "is recorded, and it waits to be delivered" in out
+    assert deployed.cloudvision.jobs[GONE]["state"] == "JOB_STATE_RUNNING"
+
+
+def deliver(stage: Stage) -> None:
+    """The informer delivers an end."""
+    with stage.cloudvision.lock:
+        stage.cloudvision._jobs.set(GONE, {"state": "JOB_STATE_COMPLETED", "end_time": stamp(-60)})
+
+
+MEANWHILE: dict[str, tuple[Callable[[Stage], None], str, str]] = {
+    "ended": (deliver, "COMPLETED", "CloudVision does not show it as RUNNING any more"),
+    "recorded": (lambda stage: record(stage, None, Reason.ACCEPTED), "RUNNING", "a JobReport of it has come meanwhile"),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_what_has_changed_while_the_question_waited_is_left_alone(deployed: Stage, what: str) -> None:
+    happens, state, words = MEANWHILE[what]
+    pipe = subprocess.PIPE
+    command = [EXECUTABLE, "reconcile", "--end"]
+    with subprocess.Popen(command, env=environment(deployed), stdin=pipe, stdout=pipe, stderr=pipe) as program:
+        assert program.stdin
+        assert program.stdout
+        wait_for_question(program)
+        happens(deployed)
+        program.stdin.write(b"y\n")
+        program.stdin.close()
+        assert f"left alone: {words}" in program.stdout.read().decode()
+    assert [found.state for found in deployed.cloudvision.runs("left-over")] == [state]
+
+
+def wait_for_question(program: "subprocess.Popen[bytes]") -> None:
+    assert program.stdout
+    shown = b""
+    while not shown.endswith(b"\n "):  # what follows the question
+        more = os.read(program.stdout.fileno(), 65536)
+        assert more
+        shown += more
 
 
 def test_an_entry_whose_job_exists_is_never_ended(watched: Stage) -> None:
@@ -160,6 +241,17 @@ def test_nothing_is_ended_where_the_informer_is_in_another_namespace(stage: Stag
     assert run(stage, "reconcile", "--end", "--yes", "--state-namespace", "other")[0] == 0
 
 
+def test_nothing_is_ended_at_another_location_than_the_informers(deployed: Stage) -> None:
+    """LOCATION may still be set from the work on another cluster, whose jobs are not seen from here."""
+    show(deployed, GONE, location="far")
+    for elsewhere, more in ((["--location", "far"], {}), ([], {"LOCATION": "far"})):
+        code, out, err = run(deployed, "reconcile", "--end", "--yes", *elsewhere, **more)
+        assert (code, err) == (1, "")
+        assert f"left-over ({GONE})" in out
+        assert out.endswith("nothing is ended: the informer here reports at lab, so far is another cluster's\n")
+    assert deployed.cloudvision.jobs[GONE]["state"] == "JOB_STATE_RUNNING"
+
+
 def test_a_run_that_cloudvision_has_lost_is_listed(watched: Stage) -> None:
     made = reported(watched, "lost", 1)
     watched.cloudvision.forget()
@@ -167,6 +259,17 @@ def test_a_run_that_cloudvision_has_lost_is_listed(watched: Stage) -> None:
     assert code == 1
     assert f"RUNNING here and not in CloudVision: kubeflow.org/PyTorchJob team/lost ({made['metadata']['uid']})" in out
     watched.cluster.set_status(made, ended(*TORCH, "COMPLETED", stamp(-5), stamp()) or {})
+
+
+@pytest.mark.parametrize(
+    "command", [["reconcile", "--end", "--yes"], ["holders", mac(9), "--cloudvision"]], ids=" ".join
+)
+def test_an_answer_that_fails_in_its_middle_is_not_taken_for_complete(deployed: Stage, command: list[str]) -> None:
+    show(deployed, GONE.replace("1", "2"))
+    deployed.cloudvision.fails_after = 1
+    words = "the answer ended before it was complete: the store is away (gRPC code 14)"
+    assert run(deployed, *command) == (2, "", f"cvji: CloudVision: {words}\n")
+    assert {held["state"] for held in deployed.cloudvision.jobs.values()} == {"JOB_STATE_RUNNING"}
 
 
 def test_a_token_that_may_not_read_is_an_answer_of_its_own(watched: Stage) -> None:

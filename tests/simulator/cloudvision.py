@@ -162,12 +162,14 @@ class CloudVisionSimulator(SimulatedServer):
 
     `jobs` and `nodes` are what it holds by key; `history` and `node_history` what it held after each change. A
     request that the API does not take is in `rejected`; one that left a resource contradicting itself is in
-    `contradictions`. With `readable` False, the token may write and not read. `clock` dates the changes.
+    `contradictions`. With `readable` False, the token may write and not read. A read of all resources fails after
+    `fails_after` of them. `clock` dates the changes.
     """
 
     def __init__(self, token: str = "secret-token-of-the-simulator", certificate_days: float = 2) -> None:
         self.token = token
         self.readable = True
+        self.fails_after: int | None = None
         self.clock: Callable[[], float] = time.time
         self._folder = tempfile.TemporaryDirectory(prefix="cvji-simulator-")
         tls, self.ca_file = make_tls(Path(self._folder.name), certificate_days)
@@ -299,6 +301,8 @@ class CloudVisionSimulator(SimulatedServer):
         _need(asked.keys() <= {"partial_eq_filter"}, f"fields that are not known: {list(asked)}")
         found = resources.matching(asked.get("partial_eq_filter", []))
         lines = [msgspec.json.encode({"result": {**_answer(change), "type": "INITIAL"}}) for change in found]
+        if self.fails_after is not None:  # the status is sent with the first line, so it stays 200
+            lines = [*lines[: self.fails_after], b'{"error":%s}' % error_body(503, "the store is away")]
         return b"".join(line + b"\n" for line in lines)
 
     def _check_readable(self) -> None:

@@ -62,7 +62,7 @@ class Caller:
 def call(simulator: CloudVisionSimulator, http: urllib3.PoolManager) -> Caller:
     simulator.forget()
     simulator.contradictions.clear()
-    simulator.clock = time.time
+    simulator.clock, simulator.fails_after = time.time, None
     return Caller(simulator, http)
 
 
@@ -263,6 +263,15 @@ def test_get_all_is_a_document_a_line_and_filters_are_alternatives_of_equal_fiel
     assert every(call, {"partial_eq_filter": [{**ended, "name": "other"}, {"key": {"id": "0"}}]}) == ["0", "2"]
     assert every(call, {"partialEqFilter": [{"endTime": ENDED["end_time"], "name": "train"}]}) == ["1"]
     assert call("POST", "JobConfig/all", {"filter": []}) == 400
+
+
+def test_get_all_may_fail_after_some_documents_and_answers_200_all_the_same(call: Caller) -> None:
+    call("POST", "JobConfig", JOB)
+    call.simulator.fails_after = 1
+    status, lines = call.ask("GET", "JobConfig/all")
+    first, last = map(json.loads, lines.splitlines())
+    assert (status, first["result"]["value"]["key"]["id"]) == (200, ID)
+    assert last == {"error": {"code": 14, "message": "the store is away", "details": []}}
 
 
 def test_a_token_may_write_and_not_read(call: Caller) -> None:

@@ -74,7 +74,7 @@ def sound() -> FakeApi:
 
 
 def checked(api: FakeApi, **settings: str) -> list[Result]:
-    site = Site(api, "cloudvision", Deployed({"LOCATION": "lab", **settings}), T0 + 100, {})
+    site = Site(api, "cloudvision", Deployed({"LOCATION": "lab", **settings}), lambda: T0 + 100, {})
     return list(check.run(site))
 
 
@@ -183,6 +183,22 @@ def test_a_fault_is_its_own_line_with_advice_and_nothing_else_is_red(fault: str)
     (line,) = (result for result in results if result.level is level)
     assert words in line.message
     assert exit_code(results) == (2 if level is Level.FAILURE else 1)
+
+
+def test_a_report_that_is_newer_than_what_was_accepted_for_days_has_not_waited_for_days() -> None:
+    api = sound()
+    changed = report("a", {"status": "True", "lastTransitionTime": stamp(-259_200)})
+    changed["metadata"]["generation"] = 2
+    api.put(f"{RECORDS}/jobreports", changed)
+    results = checked(api)
+    assert wrong(results) == []
+    (line,) = (result.message for result in results if result.name == "reports")
+    assert line == "1 not delivered (Pending): team/a"
+    waits = {"status": "False", "reason": "Pending", "lastTransitionTime": stamp(20)}
+    api.put(f"{RECORDS}/jobreports", changed, report("b", waits))
+    results = checked(api)
+    assert wrong(results) == [("reports", Level.WARNING)]
+    assert "2 not delivered (Pending) for 80 s" in str(results)
 
 
 def test_an_api_server_that_is_away_is_one_line() -> None:

@@ -154,6 +154,23 @@ def test_the_climb_counts_the_pods_of_each_way() -> None:
     assert reported_job(snapshot(world), world.policy, "a", T0 + 10) == "set"
 
 
+def test_what_is_reported_since_its_pods_changed_is_not_changing() -> None:
+    """Only the time of the first report is known, as where a status is an older version's."""
+    world = World()
+    world.job()
+    world.pod("w-0", started=0)
+    world.run(100)
+    world.pod("w-1", created=100, started=100, nics=(2,))
+    world.run(100)
+    first = msgspec.structs.replace(snapshot(world), recorded=(Recorded(world.newest["job"], T0 + 5),))
+    found = explain(first, world.policy, "job", T0 + world.now, records_read=True)
+    assert (found.state, found.waits_for) == (State.REPORTED.value, "nothing: what it holds is reported")
+    world.pod("w-2", created=200, started=200, nics=(3,))
+    now = msgspec.structs.replace(first, pods=tuple(world.pods.values()))
+    found = explain(now, world.policy, "job", T0 + 202, records_read=True)
+    assert found.state == State.CHANGING.value
+
+
 @pytest.mark.parametrize("records", [True, False])
 def test_a_job_agrees_at_every_moment_of_its_life(records: bool) -> None:
     world = World()

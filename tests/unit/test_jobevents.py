@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from cvji.cloudvision.client import Answer, Verdict
 from cvji.informer.jobevents import BURST, QUEUE, REFILL, Announcer, Note, Writer
 from cvji.jobs.report import JobState, RunReport, of_macs
@@ -64,14 +66,14 @@ def test_a_refusal_is_written_once_in_cloudvisions_words() -> None:
 class Api:
     """Takes Events as the API server does."""
 
-    def __init__(self, *refusals: int) -> None:
+    def __init__(self, *refusals: int, causes: tuple[str, ...] = ()) -> None:
         self.sent: list[tuple[str, str, dict[str, Any]]] = []
-        self.refusals = list(refusals)
+        self.refusals, self.causes = list(refusals), causes
 
     def send(self, method: str, path: str, body: bytes, **_: object) -> bytes:
         self.sent.append((method, path, json.loads(body)))
         if self.refusals and (code := self.refusals.pop(0)):
-            raise ApiError(code, "no")
+            raise ApiError(code, "no", causes=self.causes)
         return b"{}"
 
 
@@ -137,6 +139,15 @@ def test_without_permission_it_is_logged_and_not_tried_for_a_while() -> None:
     clock.now = 601
     writes.write(note(job="third"))
     assert len(api.sent) == 2
+
+
+def test_an_event_in_a_namespace_that_is_being_deleted_is_dropped_alone(caplog: pytest.LogCaptureFixture) -> None:
+    api = Api(403, causes=("NamespaceTerminating",))
+    writes = writer(api)
+    writes.write(note())
+    writes.write(note(job="other"))
+    assert [method for method, _, _ in api.sent] == ["POST", "POST"]
+    assert not caplog.records
 
 
 def test_a_queue_that_is_full_drops_events_and_never_blocks() -> None:

@@ -140,6 +140,15 @@ def test_errors_carry_the_servers_message(server: Pieces, api: Api, body: bytes,
     assert str(raised.value) == says
 
 
+def test_errors_carry_the_causes_that_the_server_gives(server: Pieces, api: Api) -> None:
+    server.status = 403
+    for causes, expected in ((b'[{"reason":"NamespaceTerminating"},{}]', ("NamespaceTerminating",)), (b"null", ())):
+        server.pieces = [b'{"message":"no","details":{"causes":%s}}' % causes]
+        with pytest.raises(ApiError, match="HTTP 403: no") as raised:
+            api.get("/")
+        assert raised.value.causes == expected
+
+
 def test_what_went_wrong_below_http_is_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ApiError) as raised:
         api_for("http://127.0.0.1:1", tmp_path, monkeypatch).get("/")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cvji import explain
 from cvji.jobs.report import Holds, JobState, Key, RunReport, of_macs
 from cvji.macs import split
 from cvji.nodes.inventory import Nic, NodeReport
@@ -197,6 +198,14 @@ def test_a_report_is_delivered_when_its_newest_generation_was_accepted() -> None
     assert not read("job", raw(with_status(1, accepted))).delivered
     refused = accepted.followed_by(Delivery(Reason.REFUSED, 1_700_000_200, "no such location"))
     assert not read("job", raw(with_status(2, refused))).delivered
+
+
+def test_what_follows_an_accepted_report_is_pending_and_explain_says_so() -> None:
+    newer = read("job", raw(with_status(1, first_status(Delivery(Reason.ACCEPTED, 1_700_000_100)))))
+    without = read("job", raw(stored(job_report())))
+    assert (newer.reason, without.reason) == (Reason.PENDING, Reason.PENDING)
+    lines = tuple(explain._record_lines([newer]))
+    assert "    not delivered: Pending" in explain.lines(explain.Answer(None, lines, (), "team/train"), 0)
 
 
 def test_the_condition_has_cloudvisions_words_and_remembers_when_it_changed() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.events import ClusterEvent, Deleted, Discovered, Unserved
+from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserved, WatchLost
 from cvji.kube.reflector import Known
 from cvji.kube.served import Served, served
 from cvji.kube.watches import UNSERVED_AFTER, Wanted, Watches
@@ -106,6 +106,18 @@ def test_a_group_that_cannot_say_what_it_serves_has_not_lost_its_objects(clock: 
     for clock[0] in (0.0, 2 * UNSERVED_AFTER):
         look(found, server)
     assert events == []
+
+
+def test_a_kind_whose_crd_was_removed_has_no_watch_that_could_be_silent() -> None:
+    class Removed(Server):
+        def get(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = "") -> bytes:
+            raise ApiError(404, "not found")
+
+    found, events = watches(Removed(), [0.0])
+    resource = Resource(KIND[0], "v1", KIND[1], "trainings")
+    found._reflect(KIND, resource)
+    assert events == [[WatchLost(resource, refused=True)]]
+    assert found.states == {}
 
 
 def test_discovery_comes_first_and_names_nothing_where_nothing_is_served() -> None:
