@@ -253,7 +253,8 @@ class Expected:
         mine, waiting = self.members(i, j, sure=True)
         waiting = [life for life in waiting if life not in self.belated(j)]
         finishes = [float(life.pod.finished) for life in mine if life.pod.finished]
-        begins = [float(life.pod.ran_from) for life in mine if life.pod.ran_from]
+        ran = [life for life in self.subject.pods if life.ran <= over and life.ended > begin]
+        begins = [float(life.pod.ran_from) for life in ran if life.pod.ran_from]
         says = max((one.latest for one in self.endings(j)), default=over)
         span = max([over, says, *finishes]) - min([begin, *begins])
         return span < (rules.wait if any(not life.pod.finished for life in waiting) else rules.stability) - rules.grain
