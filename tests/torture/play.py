@@ -58,6 +58,7 @@ class Process:
         self.read: dict[str, int] = dict.fromkeys(history.watches, -1)  # place in the log, -1: to be listed
         self.late: dict[str, float] = {}  # watches that begin later than others, and when: this process leads without
         self.drivers: set[str] = set()  # pods that own pods, of those that it has seen
+        self.jobs: set[str] = set()  # that it has seen, where kinds are watched apart
         self.deaf_until = 0.0  # its open watches are silent until then; a new list is not
         self.lease = False
         self.leads = False
@@ -79,7 +80,9 @@ class Process:
                 self.program.apply(history.driver.event(kind, obj, False), at)
             for obj in gone:
                 self.program.apply(history.driver.event(kind, obj, True), at)
-            self.note_ownerless(gone if kind == "jobs" else (), at)
+            if kind == "jobs" and history.faults.apart:
+                self.jobs |= there.keys()
+                self.note_ownerless(gone, at)
             self.known[watch] = there
             self.program.listed(watch, at)
             if kind == "jobs":
@@ -91,8 +94,10 @@ class Process:
                 if not change.concerns(watch):
                     continue
                 self.program.apply(history.driver.event(kind, change.object, change.gone), at)
+                if kind == "jobs" and history.faults.apart:
+                    self.jobs.add(change.uid)
+                    self.note_ownerless([change.object] if change.gone else (), at)
                 if change.gone:
-                    self.note_ownerless([change.object] if kind == "jobs" else (), at)
                     self.known[watch].pop(change.uid, None)
                 else:
                     self.known[watch][change.uid] = change.object
@@ -103,9 +108,9 @@ class Process:
         self.read[watch] = end
 
     def note_ownerless(self, jobs: Iterable[Any], at: float) -> None:
-        """Of which of these jobs, that it sees or saw, it has not seen the owner."""
+        """Of which of these jobs, of which it decides something, it has not seen the owner."""
         for job in jobs:
-            if job.owner and not any(job.owner in known for known in self.known.values()):
+            if job.owner and job.owner not in self.jobs:
                 self.history.evidence.note_ownerless(at, job.uid)
 
     def silent(self, watch: str, now: float) -> bool:
