@@ -143,9 +143,18 @@ class JobJudge:
         return best(0, 0)
 
     def believed(self, entries: list[Entry]) -> bool:
-        """Whether a leader took a cluster for a job of its own: its watch of pods stood still, or that of its owner."""
+        """Whether a leader may tell of a run though nothing was held.
+
+        It took a cluster for a job of its own, since its watch of pods stood still, or that of its owner; or, by their
+        nodes' clocks alone, pods ran before the end.
+        """
         end = entries[-1].end
-        if entries[-1].state != "CANCELLED" or end is None:
+        if end is None:
+            return False
+        early = [life for life in self.subject.pods if life.ran > end >= (life.pod.ran_from or end + 1)]
+        if entries[0].state != "RUNNING" and entries[-1].macs <= frozenset().union(*(life.had for life in early)):
+            return bool(early)
+        if entries[-1].state != "CANCELLED":
             return False
         rules = self.rules
         for first, last in self.evidence.ownerless.get(self.subject.uid, ()):
