@@ -1,6 +1,6 @@
 """What the judge is given beside the cluster's log: the rules' delays, and when somebody could see what happened."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -96,6 +96,10 @@ class Evidence:
         """When a leader first sees what is so from `at` on, and goes on seeing everything for `lasting` seconds."""
         seen = (max(first, at) for first, last in self.live if last >= min(max(first, at) + lasting, self.until - 1.0))
         return min((since for since in seen), default=INFINITY)
+
+    def first_seen(self, spans: Iterable[tuple[float, float]]) -> float:
+        """When a leader first sees anything of these."""
+        return min((first for begin, end in spans for first, _ in self.overlaps(begin, end)), default=INFINITY)
 
     def settled(self, at: float, within: float) -> float:
         """The end of the first calm stretch of `within` seconds that begins at `at` or later."""

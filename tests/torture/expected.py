@@ -120,7 +120,9 @@ class Expected:
                 return Split.ALWAYS
         blind = evidence.window(empty, again + rules.lag) is None
         paused = any(job and job.suspended for at, job, _ in self.subject.states if at <= evidence.noticed(again))
-        if self.causes(j) or (blind and paused) or evidence.noticed(again) + rules.lag >= empty + rules.wait:
+        later = [(one.begin, one.end) for one in self.fragments[j + 1 :]]
+        seen = evidence.first_seen(later) if later else evidence.noticed(again)
+        if self.causes(j) or (blind and paused) or seen + rules.lag >= empty + rules.wait:
             return Split.MAYBE
         return Split.NEVER
 
@@ -171,12 +173,11 @@ class Expected:
         pods = set[int]()
         mine = [life for life in self.subject.pods if life.ran < pieces[-1].end and life.ended > pieces[0].begin]
         before_it = self.fragments[i - 1].end if i else 0.0
+        end, over = pieces[-1].end, self.closed(j)
         never = [life for life in self.subject.pods if not life.had]  # which NICs they had was never published
-        bare = [life for life in never if before_it < life.ended <= pieces[0].begin]
-        bare += [life for life in never if pieces[-1].end <= life.ran <= self.closed(j)]
+        bare = [one for one in never if before_it < one.ended <= pieces[0].begin or end <= one.ran <= over]
         more = [*mine, *self.leftovers(pieces[0].begin), *bare]
-        moments = [*(piece.begin for piece in pieces), pieces[-1].end, pieces[-1].end + self.rules.lag, self.closed(j)]
-        for moment in moments:
+        for moment in [*(piece.begin for piece in pieces), end, end + self.rules.lag, over]:
             there = [life for life in mine if life.ran <= moment < life.gone]
             seen = [life for life in mine if life.ran <= moment]
             also = [life for life in more if life.ran <= moment < life.gone]
@@ -253,7 +254,8 @@ class Expected:
         mine, waiting = self.members(i, j, sure=True)
         waiting = [life for life in waiting if life not in self.belated(j)]
         finishes = [float(life.pod.finished) for life in mine if life.pod.finished]
-        begins = [float(life.pod.ran_from) for life in mine if life.pod.ran_from]
+        ran = [life for life in self.subject.pods if life.ran <= over and life.ended > begin]
+        begins = [float(life.pod.ran_from) for life in ran if life.pod.ran_from]
         says = max((one.latest for one in self.endings(j)), default=over)
         span = max([over, says, *finishes]) - min([begin, *begins])
         return span < (rules.wait if any(not life.pod.finished for life in waiting) else rules.stability) - rules.grain

@@ -143,15 +143,24 @@ class JobJudge:
         return best(0, 0)
 
     def believed(self, entries: list[Entry]) -> bool:
-        """Whether a leader took a cluster for a job of its own: its watch of pods stood still, or that of its owner."""
+        """Whether a leader may tell of a run though nothing was held.
+
+        It took a cluster for a job of its own, since its watch of pods stood still, or that of its owner; or, by their
+        nodes' clocks alone, pods ran before the end.
+        """
         end = entries[-1].end
-        if entries[-1].state != "CANCELLED" or end is None:
+        if end is None:
+            return False
+        early = [life for life in self.subject.pods if life.ran > end >= (life.pod.ran_from or end + 1)]
+        if entries[0].state != "RUNNING" and entries[-1].macs <= frozenset().union(*(life.had for life in early)):
+            return bool(early)
+        if entries[-1].state != "CANCELLED":
             return False
         rules = self.rules
         for first, last in self.evidence.ownerless.get(self.subject.uid, ()):
             noticed = self.evidence.noticed(last, rules.lag + rules.recorded) + rules.lag
-            goes_on = self.subject.since - rules.wait <= noticed  # its owner had ended by then
-            if first <= entries[-1].at and (end <= noticed or goes_on):
+            goes_on = self.subject.since - rules.wait <= noticed and last - first > rules.stability - rules.lag
+            if first <= entries[-1].at and (end <= max(noticed, entries[-1].start) or goes_on):
                 return entries[-1].macs <= frozenset().union(*(life.had for life in self.subject.pods))
         if self.subject.master_end is None:
             return False
@@ -245,6 +254,8 @@ class JobJudge:
                 least &= self.still_said(entry.at, nodes)
             ever = expected.ever(first, last, nodes)
             running = self.at_end(entries, first, last, nodes)
+            if entries[0].state != "RUNNING":
+                running |= self.unseen(end, entry.at, nodes)
             options = [
                 Holding(one.least | least, one.most | most | running) if one.told else Holding(least, ever)
                 for one in options
@@ -278,6 +289,13 @@ class JobJudge:
             if piece.begin >= begin and piece.end >= end and piece.begin <= learnt:
                 found |= piece.holds(nodes) if piece.begin <= around else piece.holds(nodes) & told
         return found
+
+    def unseen(self, end: float, at: float, nodes: bool) -> Macs:
+        """What pods held that were made before `end`, and of which nobody who tells at `at` saw when they began."""
+        pods = [life for life in self.subject.pods if life.born < end and life.ran < at]
+        return frozenset().union(
+            *({life.pod.node} if nodes else life.had for life in pods if not self.evidence.window(life.ran, at))
+        )
 
     def compare_course(self, entries: list[Entry], first: int, last: int) -> list[str]:
         """In an undisturbed history: what it must show on the way, and that its end is told in time."""

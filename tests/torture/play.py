@@ -6,14 +6,14 @@ is noted for the judge.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from cvji.cloudvision.client import Answer, Verdict
 from tests.torture.adapter import Driver, Sending, Write
-from tests.torture.cluster import KINDS, RAYJOB, START, WATCHES, Options, is_of
+from tests.torture.cluster import KINDS, RAYCLUSTER, RAYJOB, START, WATCHES, Options, is_of
 from tests.torture.deeds import World
 from tests.torture.evidence import Evidence, Rules
 from tests.torture.judge import judge
@@ -58,6 +58,7 @@ class Process:
         self.read: dict[str, int] = dict.fromkeys(history.watches, -1)  # place in the log, -1: to be listed
         self.late: dict[str, float] = {}  # watches that begin later than others, and when: this process leads without
         self.drivers: set[str] = set()  # pods that own pods, of those that it has seen
+        self.jobs: set[str] = set()  # that it has seen, where kinds are watched apart
         self.deaf_until = 0.0  # its open watches are silent until then; a new list is not
         self.lease = False
         self.leads = False
@@ -79,6 +80,9 @@ class Process:
                 self.program.apply(history.driver.event(kind, obj, False), at)
             for obj in gone:
                 self.program.apply(history.driver.event(kind, obj, True), at)
+            if kind == "jobs" and history.faults.apart:
+                self.jobs |= there.keys()
+                self.note_ownerless(gone, at)
             self.known[watch] = there
             self.program.listed(watch, at)
             if kind == "jobs":
@@ -90,6 +94,9 @@ class Process:
                 if not change.concerns(watch):
                     continue
                 self.program.apply(history.driver.event(kind, change.object, change.gone), at)
+                if kind == "jobs" and history.faults.apart:
+                    self.jobs.add(change.uid)
+                    self.note_ownerless([change.object] if change.gone else (), at)
                 if change.gone:
                     self.known[watch].pop(change.uid, None)
                 else:
@@ -98,20 +105,12 @@ class Process:
                     self.heard.append((now, number))
         if kind == "pods":
             self.drivers |= self.known[watch].keys() & cluster.drivers.keys()
-        if kind == "jobs" and history.faults.apart:
-            self.note_ownerless(at)
         self.read[watch] = end
 
-    def note_ownerless(self, at: float) -> None:
-        """Of which jobs it has not seen the owner."""
-        known = {
-            uid: obj
-            for watch in self.history.watches
-            if kind_of(watch) == "jobs"
-            for uid, obj in self.known[watch].items()
-        }
-        for job in known.values():
-            if job.owner and job.owner not in known:
+    def note_ownerless(self, jobs: Iterable[Any], at: float) -> None:
+        """Of which of these jobs, of which it decides something, it has not seen the owner."""
+        for job in jobs:
+            if job.owner and job.owner not in self.jobs:
                 self.history.evidence.note_ownerless(at, job.uid)
 
     def silent(self, watch: str, now: float) -> bool:
@@ -347,7 +346,7 @@ class History:
         number = leader.number if leader is not None and live else None
         self.evidence.note(self.clock(now), number, live and not self.cloudvision_away)
         if leader is not None and leader.leads and self.faults.apart:
-            leader.note_ownerless(self.clock(now))
+            leader.note_ownerless(leader.known["/".join(RAYCLUSTER)].values(), self.clock(now))
 
     def note_heard(self, process: Process, now: float) -> None:
         """A process ends: what it saw of job objects, and had the time to record, has been seen."""

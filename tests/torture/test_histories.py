@@ -31,7 +31,8 @@ VARIANTS: list[tuple[Options, Faults]] = [
     (OWNED, Faults(apart=True, warm=True)),
 ]
 # Seeds and variants in which the program, or the judge, was once wrong: starts and ends of runs that end before they are
-# told, NICs of an earlier run, pods that begin after the end, a Pending pod that goes with its job, a blind leader.
+# told, NICs of an earlier run, pods that begin after the end, a Pending pod that goes with its job, a blind leader, a job
+# that was outlived and is listed last, pods whose owner, a pod, goes first.
 REGRESSIONS = {
     0: (150, 210, 315, 928, 955, 1148, 1278, 1400, 1440, 1543, 1632, 2110, 2390, 17709, 18306, 21613),
     1: (159, 750, 945, 1524, 1910, 5585, 14134, 27025, 29445),
@@ -39,6 +40,9 @@ REGRESSIONS = {
     3: (1669, 2797, 23027, 23198),
     4: (25767,),
     5: (238, 414, 617, 657, 840, 1431, 1435, 1696, 17395, 23097),
+    6: (13, 16, 51, 824, 2633),
+    7: (53, 88, 112, 150, 209, 256, 272, 285),
+    8: (69, 79, 221, 292, 295),
 }
 CHUNKS = list(range(FIRST, FIRST + COUNT, CHUNK))
 
