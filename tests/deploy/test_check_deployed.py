@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.controlplane import ControlPlane
+from tests.cluster.controlplane import ControlPlane, wait_for
 from tests.deploy.conftest import PLACE, Deployer, macs, write_credentials
 from tests.deploy.test_deploy import pods, settings
 from tests.deploy.test_roles import Container, pod_token
@@ -17,6 +17,7 @@ from tests.simulator.objects import job, pod
 
 pytestmark = pytest.mark.cluster
 CLUSTER_ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/cv-job-informer"
+REPORTS = f"/apis/cloudvision.arista.io/v1/namespaces/{PLACE}/jobreports"
 
 
 def check(kubeconfig: str, stage: Stage) -> dict[str, list[tuple[str, str]]]:
@@ -85,6 +86,7 @@ def test_a_job_is_explained_with_the_rights_and_the_settings_of_the_informers_po
     own = write_credentials(scheduled_plane, folder, pod_token(scheduled_plane, deployed))
     env = settings(scheduled_plane) | POD | {"KUBECONFIG": own, "NO_PROXY": "*"}
     env |= {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    wait_for("the CRD just installed to be served", lambda: stage.cluster.exists(REPORTS))
     for asked in (f"{team}/j", f"{team}/j-0-0"):
         words = [EXECUTABLE, "explain", asked]
         done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
