@@ -22,6 +22,7 @@ from cvji.settings import CloudVision, SettingsError
 READ_TIMEOUT = 30.0  # a slow answer is better than a second request for the same thing
 BODY_LIMIT = 64 * 1024
 RETRY_AFTER_LIMIT = 600.0
+NOT_FOUND = 5  # of gRPC
 
 
 class Verdict(enum.Enum):
@@ -146,9 +147,12 @@ class Client:
                 response = self.exchange(request.method, request.path, request.body, timeout)
         except http.ERRORS as err:
             return Answer(Verdict.BUSY, message=self.trouble(err))
-        message = self.message(response)
+        error = self._error(response)
         retry_after = http.retry_after(response.headers.get("Retry-After"), self._wall(), RETRY_AFTER_LIMIT)
-        return Answer(_verdict(response.status), response.status, message, retry_after)
+        # Of the resource, and not of a path that some other server does not know.
+        is_gone = request.method == "DELETE" and response.status == 404 and error.code == NOT_FOUND
+        verdict = Verdict.DELIVERED if is_gone else _verdict(response.status)
+        return Answer(verdict, response.status, self.words(error.message or ""), retry_after)
 
     def exchange(self, method: str, path: str, body: bytes, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         """Send one request, with the token. The answer's body is still to be read. Raises those of `http.ERRORS`."""
@@ -171,6 +175,9 @@ class Client:
 
     def message(self, response: urllib3.BaseHTTPResponse) -> str:
         """What an error answer says, without the token; "" if it is no error or says nothing. Reads the body."""
+        return self.words(self._error(response).message or "")
+
+    def _error(self, response: urllib3.BaseHTTPResponse) -> "_ErrorBody":
         try:
             body = response.read(BODY_LIMIT, decode_content=True)
         except http.ERRORS:
@@ -180,7 +187,7 @@ class Client:
                 response.close()
             else:
                 response.release_conn()
-        return self.words(_message(body)) if response.status >= 300 else ""
+        return _error_of(body) if response.status >= 300 else _ErrorBody()
 
     def words(self, text: str) -> str:
         """The beginning of what a server says, without the token."""
@@ -213,12 +220,15 @@ def _tls(server: CloudVision) -> ssl.SSLContext:
 
 
 class _ErrorBody(msgspec.Struct):
+    """google.rpc.Status."""
+
     message: str | None = None
+    code: int = 0
 
 
-def _message(body: bytes) -> str:
+def _error_of(body: bytes) -> _ErrorBody:
     """CloudVision's own words: the JSON `message`, else the body."""
     try:
-        return msgspec.json.decode(body, type=_ErrorBody).message or ""
+        return msgspec.json.decode(body, type=_ErrorBody)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return body.decode("utf-8", "replace")
+        return _ErrorBody(body.decode("utf-8", "replace"))

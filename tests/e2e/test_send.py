@@ -359,10 +359,10 @@ def test_a_client_for_many_calls_with_typed_errors(cloudvision: CloudVisionSimul
         with pytest.raises(InvalidReportError) as invalid:
             client.send_jobconfig(job_id="", job_name="x", location="lab", job_state="RUNNING", interfaces=MACS)
         assert invalid.value.field == "id"
-        cloudvision.faults.append(Fault(404, b"{}"))
+        cloudvision.faults.append(Fault(400, b"{}"))
         with pytest.raises(DeliveryError) as refused:
             client.delete_nodeconfig("n")
-        assert refused.value.status == 404
+        assert refused.value.status == 400
     assert len(cloudvision.jobs) == 200
 
 

@@ -17,11 +17,21 @@ def removal(node: str) -> Request:
     return Request("DELETE", f"/api/resources/computejob/v1/NodeConfig?key.id={node}", b"", node)
 
 
-@pytest.mark.parametrize(("status", "verdict"), [(404, Verdict.REFUSED), (409, Verdict.RETRY), (499, Verdict.RETRY)])
-def test_what_was_aborted_on_the_way_is_tried_again(status: int, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    ("status", "body", "verdict"),
+    [
+        (404, b'{"code":5,"message":"no such node"}', Verdict.DELIVERED),
+        (404, b"page not found", Verdict.REFUSED),
+        (409, b'{"code":10,"message":"aborted"}', Verdict.RETRY),
+        (499, b"", Verdict.RETRY),
+    ],
+)
+def test_what_is_gone_is_deleted_and_what_was_aborted_is_tried_again(
+    status: int, body: bytes, verdict: Verdict
+) -> None:
     with CloudVisionSimulator() as simulator:
         client = Client(CloudVision(simulator.address, str(simulator.ca_file)), Token(simulator.token))
-        simulator.faults.append(Fault(status))
+        simulator.faults.append(Fault(status, body))
         assert client.send(removal("n"), 14.0).verdict is verdict
         client.close()
 
