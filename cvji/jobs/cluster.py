@@ -70,12 +70,10 @@ class Cluster:
         self._touched[self._owners.root(job.uid)] = None
 
     def _remove_job(self, job: Job) -> None:
-        uid = job.uid
-        if self._owners.get(uid) is None:
+        if self._owners.get(job.uid) is None:
             return
-        self._owners.put(job)  # the deleted object may differ from the last one seen: its end, for example
-        self._touched.update(dict.fromkeys([uid, self._owners.root(uid)]))
-        self._owners.remove(uid)
+        self._put_job(job)  # the deleted object may differ from the last one seen: its end, for example
+        self._owners.remove(job.uid)
 
     def _put_pod(self, pod: Pod) -> None:
         old = self._pods.get(pod.uid)

@@ -113,8 +113,8 @@ class Expected:
             if cause.cause == "gone":
                 return Split.ALWAYS
             if cause.cause == "empty":
-                since = (max(first, empty) + rules.wait for first, last in evidence.live if last > empty)
-                if any(evidence.window(at - rules.wait, at) and evidence.recorded(at, again, rules) for at in since):
+                since = ((max(first, empty) + rules.wait, last) for first, last in evidence.live if last > empty)
+                if any(at <= last and evidence.recorded(at, min(again, last), rules) for at, last in since):
                     return Split.ALWAYS
             elif evidence.recorded(cause.at, self.undone(cause, again), rules):
                 return Split.ALWAYS

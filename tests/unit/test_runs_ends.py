@@ -182,3 +182,16 @@ def test_phases_are_read_in_any_letter_case(phase: str, state: JobState) -> None
     world.delete_pod()
     world.job("job", *of[:2], status={"phase": phase})
     assert [report.state for report in world.run()] == [state]
+
+
+def test_an_owner_that_comes_with_the_deletion_alone_is_the_owner() -> None:
+    world, jobset = World(), ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    world.job("set", *jobset)
+    world.job("child")
+    world.pod(of=("batch/v1", "Job", "child"))
+    tracker, world.tracker = world.tracker, Tracker(Policy())
+    world.job("child", parent=(*jobset, "set"))  # not seen
+    world.tracker = tracker
+    world.delete_job("child")
+    world.run(10)
+    assert world.reported() == [("set", RUNNING, macs(1))]
