@@ -58,7 +58,9 @@ def test_a_namespace_that_is_being_deleted_takes_events_from_no_other(
     real.cluster.run_pod(pod("described-0", made, MAC))
     wait_until(lambda: events(real, made), lambda: informer.log)
     assert "Events on jobs" not in informer.log
+    real.cluster.delete(doomed)  # now: the namespace's controller may come back to it much later
     real.cluster.patch(doomed, {"metadata": {"finalizers": []}})
+    wait_until(lambda: not real.cluster.exists(real.cluster.path(doomed, "doomed")), lambda: "the job is still there")
 
 
 def test_events_can_be_switched_off(simulated: Stage) -> None:
