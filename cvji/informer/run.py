@@ -63,7 +63,7 @@ NAME = "cv-job-informer"  # of the Lease
 RETRY = 2.0  # seconds after which the records are read again that could not be
 PATIENCE = 10.0  # seconds for which a missing permission is taken for that of an API server that has just started
 LATE = 30.0  # seconds after which a kind of records is tried again that has no CRD, or may not be listed
-LATE_ROUNDS = 20  # so often it waits for what is in memory only to be delivered, before it starts again
+LATE_ROUNDS = 20  # so often it waits for that long until everything is delivered, before it starts again
 
 
 class Printer:
@@ -241,17 +241,20 @@ class Informer:
                 log.error("the records of former leaders cannot be read: %s; trying again", err)
                 threading.Event().wait(RETRY)
         self.inbox.put(Recovered([], last=True))
-        rounds = 0
+        late = False
         while store is not None and store.unread():
             threading.Event().wait(LATE)
-            rounds += 1
             try:
-                if store.late() and (not self.reporter.book.unsettled() or rounds > LATE_ROUNDS):
-                    log.error("records of former leaders can be read only now: starting again, to go on from them")
-                    self.inbox.put(Stop(0))
-                    return
+                late = store.late()
             except ApiError as err:
                 log.debug("the records cannot be listed: %s; trying again", err)
+        if late:
+            for _ in range(LATE_ROUNDS):
+                threading.Event().wait(LATE)  # what waited is written meanwhile
+                if not self.reporter.book.unsettled():
+                    break
+            log.error("records of former leaders can be read only now: starting again, to go on from them")
+            self.inbox.put(Stop(0))
 
     def _check(self) -> None:
         if self._store is not None:

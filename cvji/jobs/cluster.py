@@ -261,13 +261,13 @@ class Cluster:
     def _end(self, job: Job, levels: int = MAX_CLIMB) -> End | None:
         if job.end or not job.kind.ends_with_children or not levels:
             return job.end
-        ends = []
-        for child, exists in self._owners.children(job.uid):
-            if end := self._end(child, levels - 1) or (None if exists else child.end_if_deleted):
-                ends.append(end)
-            elif exists:
-                return None
-        if not ends:
+        children = self._owners.children(job.uid)
+        # A child that is gone, and whose pods are not, counts only where no other was made in its place.
+        there = [child for child, exists in children if exists]
+        ends = [end for child in there if (end := self._end(child, levels - 1))]
+        if not there:
+            ends = [end for child, _ in children if (end := self._end(child, levels - 1) or child.end_if_deleted)]
+        if not ends or len(ends) < len(there or children):
             return None
         worst = next((end.state for end in ends if end.state is not JobState.COMPLETED), JobState.COMPLETED)
         return End(worst, max((end.at for end in ends if end.at), default=None))
@@ -328,10 +328,12 @@ class Cluster:
 
         So are those that succeeded in it, by their node's clock, with NICs that it is known to have.
         """
+        macs, nodes = set(split(report.holds.macs)), set(report.holds.nodes)
         for pod in self._all_pods(report.job):
+            held = self._sources.holds(pod)
             succeeded = pod.stage is Stage.SUCCEEDED and (pod.finished or 0) >= report.start
             if pod.stage is Stage.RUNNING or (
-                succeeded and union([report.holds, self._sources.holds(pod)]) == report.holds
+                succeeded and macs.issuperset(split(held.macs)) and nodes.issuperset(held.nodes)
             ):
                 self._over.discard(pod.uid)
         if group := self._groups.get(report.job):

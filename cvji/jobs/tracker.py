@@ -218,10 +218,13 @@ class Tracker:
         return Runs(self._policy, now)
 
     def _sees(self, view: View) -> bool:
-        """Whether the object of a job that a predecessor reported is as it was last seen, or gone if it was not."""
+        """Whether what a predecessor reported on, and the job above it, are as they were last seen, or gone."""
+        above = view if view.independent else self._cluster.view(self._cluster.root(view.uid))
+        if any(one.job is not None and one.job.kind.key in self._lost for one in (view, above)):
+            return False
         reported = self._jobs[view.uid].reported
-        kind = tuple(reported.kind.split("/")) if reported else ()
-        return kind not in self._lost if view.job is not None else kind in self._watched | self._unserved
+        known = self._watched | self._unserved
+        return view.job is not None or (reported is not None and tuple(reported.kind.split("/")) in known)
 
     def _owner_expected(self, job: Job | None) -> bool:
         """Whether a job has an owner that is not seen yet, and of a kind that is watched."""

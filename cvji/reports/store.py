@@ -72,6 +72,7 @@ class Store:
         self._changed = threading.Condition(self._lock)  # there may be something to do
         self._settled = threading.Condition(self._lock)  # something was done
         self._closing = False
+        self._partly_read: set[KindName] = set()  # of which former leaders' objects were not read
         self._logged: set[tuple[str, str, int]] = set()
         self._threads = [
             threading.Thread(target=self._work, name=f"record-{number}", daemon=True) for number in range(connections)
@@ -163,13 +164,15 @@ class Store:
             return list(self._queue.unread)
 
     def late(self) -> bool:
-        """Whether former leaders left records that could not be read at the takeover, and can be now: take over again,
-        in a new process. A kind of which there is none is written from now on. Raises ApiError.
+        """Whether former leaders left records that could not be read at the takeover, and can be now.
+
+        What waits is written from now on, over theirs: it is newer. The rest is for who takes over next, in a new
+        process, as soon as it is written. Raises ApiError.
         """
         for kind in self.unread():
             try:
                 if next(self._pages(kind), None) is not None:
-                    return True
+                    self._partly_read.add(kind)
             except ApiError as err:
                 if err.code not in (403, 404):
                     raise
@@ -177,7 +180,7 @@ class Store:
             with self._changed:
                 self._queue.reopen(kind)
                 self._changed.notify_all()
-        return False
+        return bool(self._partly_read)
 
     def get(self, key: Key) -> ListedRecord | None:
         """One record; None if there is no such object. Raises ApiError or RecordError."""
@@ -187,7 +190,7 @@ class Store:
     def _list(self, *, taking_over: bool = False, patient: bool = False) -> Iterator[ListedRecord | Unreadable]:
         with self._changed:
             self._queue.begin_listing()
-            unread = set(self._queue.unread)
+            unread = self._queue.unread | self._partly_read
         seen: set[Key] = set()
         whole: list[KindName] = []
         for kind in RESOURCES:

@@ -200,10 +200,10 @@ class WriteQueue:
         return [event for urgent in (True, False) for event in self._close(kind, urgent, now)]
 
     def reopen(self, kind: KindName) -> None:
-        """There is no object of the kind: it may be written."""
+        """The kind can be listed: what waits is written."""
         self.unread.discard(kind)
-        for urgent in (True, False):
-            self._lanes[kind, urgent].paused_until = 0.0
+        for lane in (self._lanes[kind, True], self._lanes[kind, False]):
+            lane.closed, lane.paused_until = False, 0.0
 
     def _close(self, kind: KindName, urgent: bool, now: float) -> list[Event]:
         lane = self._lanes[kind, urgent]

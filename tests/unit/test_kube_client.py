@@ -37,6 +37,7 @@ class _Pieces(Handler):
         """Answer."""
         self.close_connection = True
         self.send_response(self.simulator.status)
+        self.send_header("Connection", "close")
         for name, value in self.simulator.headers.items():
             self.send_header(name, value)
         if self.simulator.chunked:

@@ -5,6 +5,7 @@ import pytest
 from cvji.jobs.policy import Policy
 from cvji.jobs.report import JobState
 from cvji.jobs.tracker import Tracker
+from tests.unit.test_tracker import RUNAI, TORCH, TORCH_DONE, workload
 from tests.unit.world import (
     BROKEN,
     CANCELLED,
@@ -195,3 +196,25 @@ def test_an_owner_that_comes_with_the_deletion_alone_is_the_owner() -> None:
     world.delete_job("child")
     world.run(10)
     assert world.reported() == [("set", RUNNING, macs(1))]
+
+
+TORCH_FAILED = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": stamp(50)}]}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_child_that_failed_and_is_gone_says_nothing_of_the_one_made_in_its_place(together: bool) -> None:
+    world = workload()
+    world.run(40)
+    world.job("child", *TORCH, parent=(*RUNAI, "w"), status=TORCH_FAILED)
+    world.run(20)
+    world.delete_job("child")  # its pod is on a lost node
+    world.job("again", *TORCH, parent=(*RUNAI, "w"), metadata={"creationTimestamp": stamp(60)})
+    world.pod("next", nics=(2,), of=(*TORCH, "again"), created=60, started=61)
+    world.run(30)
+    if together:
+        world.delete_job("w")
+        world.delete_job("again")
+    else:
+        world.job("again", *TORCH, parent=(*RUNAI, "w"), status=TORCH_DONE)
+    world.run(10)
+    assert {run[0] for run in list(world.runs().values())[-1:]} == {CANCELLED if together else COMPLETED}

@@ -275,3 +275,18 @@ def test_a_standby_whose_watch_of_a_kind_was_lost_does_not_judge_what_it_saw_of_
     standby.job(status={**COMPLETE, "completionTime": stamp(90)})
     standby.listed("batch", "Job")
     assert standby.run(600) == []
+
+
+def test_a_cluster_that_outlived_its_job_goes_on_though_the_watch_of_that_jobs_kind_was_lost_before_its_end() -> None:
+    leader = outlived()
+    standby = World(leading=False)
+    standby.job("ray", *RAYJOB, status={"startTime": stamp(0)})
+    standby.job("cluster", *RAYCLUSTER, parent=(*RAYJOB, "ray"))
+    standby.pod(of=(*RAYCLUSTER, "cluster"), started=0)
+    standby.tracker.apply(WatchLost(Resource("ray.io", "v1", "RayJob", "rayjobs")), T0)
+    standby.newest, standby.now = leader.newest, 200
+    standby.lead()
+    assert standby.run(100) == []
+    standby.job("ray", *RAYJOB, status={"startTime": stamp(0), "jobStatus": "SUCCEEDED", "endTime": stamp(100)})
+    standby.listed("ray.io", "RayJob")
+    assert standby.run(600) == []
