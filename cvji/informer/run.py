@@ -62,8 +62,8 @@ log = logging.getLogger(__name__)
 NAME = "cv-job-informer"  # of the Lease
 RETRY = 2.0  # seconds after which the records are read again that could not be
 PATIENCE = 10.0  # seconds for which a missing permission is taken for that of an API server that has just started
-LATE = 30.0  # seconds after which a kind of records is tried again that has no CRD, or may not be listed
-LATE_ROUNDS = 20  # so often it waits for that long until everything is delivered, before it starts again
+UNREAD_RETRY = 30.0  # seconds after which a kind of records is tried again that has no CRD, or may not be listed
+DELIVERY_ROUNDS = 20  # so often it waits for that long for everything to be delivered, before it starts again
 
 
 class Printer:
@@ -241,16 +241,16 @@ class Informer:
                 log.error("the records of former leaders cannot be read: %s; trying again", err)
                 threading.Event().wait(RETRY)
         self.inbox.put(Recovered([], last=True))
-        late = False
+        found = False
         while store is not None and store.unread():
-            threading.Event().wait(LATE)
+            threading.Event().wait(UNREAD_RETRY)
             try:
-                late = store.late()
+                found = store.retry_unread()
             except ApiError as err:
                 log.debug("the records cannot be listed: %s; trying again", err)
-        if late:
-            for _ in range(LATE_ROUNDS):
-                threading.Event().wait(LATE)  # what waited is written meanwhile
+        if found:
+            for _ in range(DELIVERY_ROUNDS):
+                threading.Event().wait(UNREAD_RETRY)  # what waited is written meanwhile
                 if not self.reporter.book.unsettled():
                     break
             log.error("records of former leaders can be read only now: starting again, to go on from them")

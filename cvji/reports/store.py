@@ -80,7 +80,7 @@ class Store:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    # Each returns what is known at once; the rest is emitted. (Who reads what is emitted must not wait for itself.)
+    # Each returns what is known at once. That is not emitted: `emit` may block until the caller goes on.
 
     def write(self, record: Record) -> list[Event]:
         """Write the record's spec soon: `Written` follows. It replaces an older one that waits under its key."""
@@ -132,8 +132,8 @@ class Store:
 
         `term` is the Lease's leaseTransitions. It is raised above every term that stands in an object, for a Lease that
         was deleted by hand counts from 0 again. An ApiError ends it: take over again. A kind without CRD or permission
-        is logged once, is as if there were no objects, and is not written (`late`); but while `patient` a missing
-        permission is an ApiError: an API server that has just started may not know of it yet.
+        is logged once, is as if there were no objects, and is not written before `retry_unread` could list it. But
+        while `patient` a missing permission is an ApiError: an API server that has just started may not know of it yet.
         """
         with self._changed:
             self._queue.begin()
@@ -163,20 +163,22 @@ class Store:
         with self._changed:
             return list(self._queue.unread)
 
-    def late(self) -> bool:
-        """Whether former leaders left records that could not be read at the takeover, and can be now.
+    def retry_unread(self) -> bool:
+        """Try again to list what could not be listed at the takeover. Whether former leaders' records were found there.
 
-        What waits is written from now on, over theirs: it is newer. The rest is for who takes over next, in a new
-        process, as soon as it is written. Raises ApiError.
+        What waits is written from then on, over theirs: it is newer. Their other records are for a new process to take
+        over, once that is written. Raises ApiError.
         """
         for kind in self.unread():
             try:
-                if next(self._pages(kind), None) is not None:
-                    self._partly_read.add(kind)
+                terms = [read_any(kind, raw).stored.term for raw in self._pages(kind)]
             except ApiError as err:
                 if err.code not in (403, 404):
                     raise
                 continue
+            if terms:
+                self._partly_read.add(kind)
+                self._term = max(self._term, max(terms) + 1)
             with self._changed:
                 self._queue.reopen(kind)
                 self._changed.notify_all()

@@ -37,7 +37,7 @@ STARVING = 5.0
 # Retries start fast, since most failures are short, and end slow enough not to hinder a recovery.
 BACKOFF_FIRST = 0.2
 BACKOFF_MAX = 30.0
-# After so many errors (12 s) a report waits no longer for its record: a webhook that is down may stay so.
+# After so many errors (about 5 s) a report waits no longer for its record: a webhook that is down may stay so.
 UNRECORDED = 6
 # Somebody has to fix these: install a CRD, grant a permission, upgrade a schema.
 CLOSED_WAIT = 60.0
