@@ -29,7 +29,7 @@ def main(seed: int, uid: str, number: str = "", program: str = "") -> None:
         if uid in (change.uid, getattr(change.object, "owner", "")) or change.uid.startswith(f"{uid}-"):
             print(describe(change))
     for run, entries in history.shown.jobs.items():
-        for entry in entries if run.partition(".")[0] == uid else ():
+        for entry in entries if run.partition(".")[0] in (uid, f"{uid}-cluster") else ():
             end = "" if entry.end is None else f"{entry.end - START:.0f}"
             holds = sorted(entry.macs | entry.nodes)
             print(f"{entry.at - START:7.1f} told {run} {entry.state} {entry.start - START:.0f}..{end} {holds}")

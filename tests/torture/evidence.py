@@ -22,7 +22,7 @@ class Rules(msgspec.Struct, frozen=True):
 class Evidence:
     """What could be seen, when. Times are seconds since the epoch.
 
-    `live`: windows in which one leader heard everything at once. `calm`: the parts of them in which CloudVision took
+    `leaders`: when processes began to lead. `live`: windows in which one leader heard everything at once. `calm`: the parts of them in which CloudVision took
     what it was told. `seen`: places in the log of those changes of job objects that a leader saw, by event or by
     list, and outlived for long enough to record. `node_mode_from`: when JOBCONFIG_MODE became node. `ownerless`: by job,
     when the leader had not seen the owner that it has.
@@ -31,6 +31,7 @@ class Evidence:
     def __init__(self, began: float) -> None:
         self.began = began
         self.until = INFINITY
+        self.leaders: list[float] = []
         self.live: list[list[float]] = []
         self.calm: list[list[float]] = []
         self.seen: set[int] = set()
@@ -83,6 +84,10 @@ class Evidence:
     def overlap(self, begin: float, end: float) -> float:
         """The longest such part, in seconds."""
         return max((last - first for first, last in self.overlaps(begin, end)), default=0.0)
+
+    def took_over(self, since: float, until: float) -> bool:
+        """Whether a process began to lead between these, which did not see what was gone before."""
+        return any(since <= at <= until for at in self.leaders)
 
     def recorded(self, begin: float, end: float, rules: Rules) -> bool:
         """Whether a leader saw for long enough what was so between these, and lived to record it."""

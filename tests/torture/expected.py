@@ -11,6 +11,7 @@ import msgspec
 
 from tests.torture.cluster import Job
 from tests.torture.evidence import INFINITY, Evidence, Rules
+from tests.torture.holding import Holding, Shows, Stretch
 from tests.torture.truth import NONE, Macs, Piece, PodLife, Subject
 
 
@@ -30,26 +31,6 @@ class Ending(msgspec.Struct, frozen=True):
     earliest: float
     latest: float
     cause: str
-
-
-class Holding(msgspec.Struct, frozen=True):
-    """What was last told may be anything between `least` and `most`; nothing yet if `told` is False.
-
-    `since`: when what is held began to differ from it, if it does.
-    """
-
-    least: Macs
-    most: Macs
-    told: bool = True
-    since: float | None = None
-
-
-class Shows(msgspec.Struct, frozen=True):
-    """Between `by` and `until` CloudVision shows RUNNING with exactly this."""
-
-    by: float
-    until: float
-    holds: Macs
 
 
 class Expected:
@@ -75,7 +56,8 @@ class Expected:
         if self.open(j):
             return []
         noticed = self.evidence.noticed(empty) + rules.lag
-        found = [Ending(empty + rules.wait, "CANCELLED", empty - rules.grain, noticed, "empty")]
+        let_go = self.let_go(j) - rules.grain
+        found = [Ending(empty + rules.wait, "CANCELLED", let_go, noticed, "empty")]
         ended = gone = suspended = False
         asked = empty
         before = [one for one in subject.states if one[0] < empty][-1:]
@@ -84,17 +66,23 @@ class Expected:
             if job is None:
                 if not gone:
                     latest = self.evidence.noticed(at) + rules.lag
-                    found.append(Ending(at, "CANCELLED", min(asked, empty) - rules.grain, latest, "gone"))
+                    found.append(Ending(at, "CANCELLED", min(asked - rules.grain, let_go), latest, "gone"))
                 gone = True
             elif job.end and not ended:
                 ended = True
                 found.append(self.ended(at, job.end.state, job.end.at, number, j))
             elif job.suspended and not suspended:
                 suspended = True
-                found.append(Ending(at, "CANCELLED", empty - rules.grain, noticed, "suspended"))
+                found.append(Ending(at, "CANCELLED", let_go, noticed, "suspended"))
             if job and job.deleting:
                 asked = min(asked, since)
         return sorted((one for one in found if one.at < again), key=lambda one: one.at)
+
+    def let_go(self, j: int) -> float:
+        """The first moment at which it may seem to hold nothing: what is held for less than `lag` may not be seen."""
+        while j and self.fragments[j].end - self.fragments[j].begin < self.rules.lag:
+            j -= 1
+        return self.fragments[j].end
 
     def ended(self, at: float, state: str, said: int | None, number: int, j: int) -> Ending:
         """An end by the object, at the time that it says, or else at the latest finish of its pods, or now."""
@@ -120,6 +108,7 @@ class Expected:
                 return Split.ALWAYS
         blind = evidence.window(empty, again + rules.lag) is None
         paused = any(job and job.suspended for at, job, _ in self.subject.states if at <= evidence.noticed(again))
+        paused = paused or again == empty  # without claims, that is
         later = [(one.begin, one.end) for one in self.fragments[j + 1 :]]
         seen = evidence.first_seen(later) if later else evidence.noticed(again)
         if self.causes(j) or (blind and paused) or seen + rules.lag >= empty + rules.wait:
@@ -237,8 +226,8 @@ class Expected:
         begins = [life.macs[0][0] for life in mine if life.macs] + [float(life.pod.ran_from or 0) for life in mine]
         return min(*ends, says.earliest) - max(*begins, self.fragments[i].begin) >= rules.stability + rules.grain
 
-    def never(self, i: int, j: int) -> bool:
-        """Whether this run is certain to be too short to be told."""
+    def never(self, i: int, j: int, told: float) -> bool:
+        """Whether this run was certain to be too short to be told until `told`."""
         rules, begin, over = self.rules, self.fragments[i].begin, self.closed(j)
         if not self.evidence.window(begin, over + rules.stability + rules.lag):
             return False
@@ -252,7 +241,8 @@ class Expected:
             if not piece.hindered and piece.end - steady >= rules.stability - rules.lag:
                 return False
         mine, waiting = self.members(i, j, sure=True)
-        waiting = [life for life in waiting if life not in self.belated(j)]
+        unseen = [life for life in waiting if self.evidence.took_over(life.gone, told)]  # by who decided on this run
+        waiting = [life for life in waiting if life not in (*unseen, *self.belated(j))]
         finishes = [float(life.pod.finished) for life in mine if life.pod.finished]
         ran = [life for life in self.subject.pods if life.ran <= over and life.ended > begin]
         begins = [float(life.pod.ran_from) for life in ran if life.pod.ran_from]
@@ -332,19 +322,19 @@ class Expected:
         if not whole:
             options.append(Holding(NONE, self.ever(i, j, nodes)))
         shows: list[Shows] = []
-        for steady, before, piece, value in self.stretches(i, j, first, nodes):
+        for stretch in self.stretches(i, j, first, nodes):
             found: dict[Holding, float] = {}
-            held = piece.holds(nodes)
             for option in options:
-                for new, by in self.after(option, value, held, max(steady, first), before, piece, first, begin):
+                for new, by in stretch.after(option, first, begin, self.rules, self.evidence.until):
                     found[new] = max(by, found.get(new, 0.0))
             options = list(found)
-            if whole and len(options) == 1 and options[0].told and options[0].least == options[0].most == value.least:
-                shows.append(Shows(max(found[options[0]], piece.begin), piece.end, value.least))
+            only, piece, value = options[0], stretch.piece, stretch.counts
+            if whole and len(options) == 1 and only.told and only.least == only.most == value.least:
+                shows.append(Shows(max(found[only], piece.begin), piece.end, value.least))
         return options, shows
 
-    def stretches(self, i: int, j: int, first: float, nodes: bool) -> Iterator[tuple[float, float, Piece, Holding]]:
-        """Each piece from `first` on, what counts then, since when that is so, and since when for the same pods."""
+    def stretches(self, i: int, j: int, first: float, nodes: bool) -> Iterator[Stretch]:
+        """What counts in each piece from `first` on."""
         same = alike = first
         value: Holding | None = None
         state: object = None
@@ -352,49 +342,11 @@ class Expected:
             held = piece.holds(nodes)
             least, most = self.counts(max(piece.begin, first), i, j, nodes) if held else (NONE, NONE)
             now = Holding(least | held, most | held)
-            if now != value:
+            if value is None or not now.least | value.least <= now.most & value.most:
                 value, same = now, piece.begin
-            if (now, piece.pods) != state:
-                state, alike = (now, piece.pods), piece.begin
+            else:  # may be what it was
+                value = Holding(now.least | value.least, now.most & value.most)
+            if (same, piece.pods) != state:
+                state, alike = (same, piece.pods), piece.begin
             if piece.end > first:
-                yield same, max(alike, first), piece, now
-
-    def after(
-        self,
-        option: Holding,
-        value: Holding,
-        held: Macs,
-        steady: float,
-        alike: float,
-        piece: Piece,
-        first: float,
-        begin: float,
-    ) -> Iterator[tuple[Holding, float]]:
-        """What may be told after a piece of time if `option` was before, and when that was certain."""
-        rules = self.rules
-        p0, p1 = max(piece.begin, first), min(piece.end, self.evidence.until)
-        if not held:  # nothing can be told; whether that is a change to wait for is open
-            yield option, p0
-            if option.since is not None:
-                yield Holding(option.least, option.most, option.told), p0
-            return
-        if not option.told:
-            certain = max(p0, first + rules.wait)
-            if not piece.perhaps:
-                certain = min(certain, p0 + rules.stability)
-            earliest = max(p0, begin + rules.wait)
-            if not piece.hindered:
-                earliest = min(earliest, alike + rules.stability)
-        else:
-            if option.least == option.most == value.least == value.most:
-                yield Holding(option.least, option.most), p0
-                return
-            since = option.since if option.since is not None else p0
-            earliest = min(steady + rules.stability, max(p0, since + rules.wait))
-            certain = min(max(steady, p0) + rules.stability, max(p0, since + rules.wait))
-        if p1 >= certain + rules.lag:
-            yield value, certain + rules.lag
-            return
-        if p1 >= earliest - rules.lag:
-            yield value, p1
-        yield (Holding(option.least, option.most, True, since) if option.told else option), p1
+                yield Stretch(piece, held, now, max(same, first), max(alike, first))

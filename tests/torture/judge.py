@@ -15,7 +15,8 @@ passes until CloudVision shows a decision. Of what faults hide, each right readi
 - NICs of succeeded pods that are gone must be told if one leader saw both, and lived; otherwise they may. Of a run
   that need not be told, only what its pods' objects still say when it is.
 
-- A cluster may be told to outlive its job by a leader whose watch of pods stood still; it must be told to have ended.
+- A cluster may be told to outlive its job by a leader that had not heard that its pods, or it, had ended; it must be
+  told to have ended.
 - A leader that has not seen the owner of a cluster may tell of it as a job of its own, until it sees that; where the
   owner has ended by then, that run may go on.
 
@@ -57,8 +58,9 @@ from collections.abc import Sequence
 from functools import cache
 
 from tests.torture.cluster import Change, Node
-from tests.torture.evidence import Evidence, Rules
-from tests.torture.expected import Expected, Holding, Split
+from tests.torture.evidence import INFINITY, Evidence, Rules
+from tests.torture.expected import Expected, Split
+from tests.torture.holding import Holding
 from tests.torture.shown import Entry, Shown
 from tests.torture.truth import Macs, Subject, read_log
 
@@ -164,10 +166,14 @@ class JobJudge:
                 return entries[-1].macs <= frozenset().union(*(life.had for life in self.subject.pods))
         if self.subject.master_end is None:
             return False
-        until, wait = entries[0].at, self.rules.wait
-        pods = self.subject.pods
-        blind = (life for life in pods if not self.evidence.overlap(life.ended, min(until, life.ended + wait)))
+        gone = next((at for at, job, _ in self.subject.states if job is None), INFINITY)
+        blind = (life for life in self.subject.pods if self.unheard(min(life.ended, gone), entries[0].at))
         return entries[-1].macs <= frozenset().union(*(life.had for life in blind))
+
+    def unheard(self, at: float, told: float) -> bool:
+        """Whether a leader may not have heard of what happened at `at` when it decided on what it told at `told`."""
+        until = min(told, at + self.rules.wait)
+        return not self.evidence.overlap(at, until) or self.evidence.settled(at, self.rules.delivery) >= until
 
     def goes_on(self, entries: list[Entry], last: int) -> bool:
         """Whether a run that was told before its job's owner was seen may have gone on in a fragment, too."""
@@ -183,7 +189,7 @@ class JobJudge:
         name, entries = self.runs[run]
         entry, expected = entries[-1], self.expected
         wrong = []
-        if expected.never(first, last):
+        if expected.never(first, last, entries[0].at):
             wrong.append("was too short to be told")
         before = self.runs[run - 1][1][-1].end if run else None
         wrong += self.compare_start(entry, first, last, before, untold=first > run)
@@ -283,7 +289,8 @@ class JobJudge:
         fragments, lag = self.subject.fragments, self.rules.lag
         begin, end, over = fragments[first].begin, fragments[last].end, self.expected.closed(last)
         told = frozenset().union(*(entry.macs | entry.nodes for entry in entries if entry.state == "RUNNING"))
-        around, learnt = max(self.evidence.noticed(end), over) + lag, self.evidence.noticed(over) + lag
+        around = max(self.evidence.noticed(end), over) + lag
+        learnt = max(self.evidence.noticed(max(over, one.at)) + lag for one in self.expected.endings(last))
         found: Macs = frozenset()
         for piece in self.subject.pieces:
             if piece.begin >= begin and piece.end >= end and piece.begin <= learnt:

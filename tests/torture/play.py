@@ -134,6 +134,7 @@ class Process:
             history.owner = self.number
             program.lead(dict(history.records), at)
             self.leads = True
+            history.evidence.leaders.append(at)
             self.heard = [(now, number) for _, number in self.heard]
         if not self.leads:
             self.heard = []

@@ -89,10 +89,12 @@ class Reference:
         self.sent_nodes: dict[str, str] = {}
         self.watched: set[str] = set()
         self.leading = False
+        self.now_ = 0.0
 
     # --- what is seen -------------------------------------------------------------------------------
 
     def apply(self, event: Any, now: float) -> None:
+        self.now_ = now
         kind, found, gone = event
         if kind == "pods":
             if found.phase in ("Pending", "Running") and found.deleting:
@@ -197,8 +199,6 @@ class Reference:
 
     def holds(self, pod: Pod) -> set[str]:
         return {pod.node} if self.nodes else self.had.get(pod.uid, set())
-
-    now_ = 0.0
 
     def decide_job(self, uid: str, now: float) -> None:
         self.now_ = now
