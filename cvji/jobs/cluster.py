@@ -342,11 +342,13 @@ class Cluster:
     def begin_run(self, uid: str, started: int) -> None:
         """A run of the job begins; by its object, at `started` (0: it does not say).
 
-        Pods that were created and had finished before that belong to an earlier run, and so does what such pods left.
-        The run's own times are those of the pods that are there.
+        Pods that run are of it, however old they are. Those that were created and had finished before it started belong
+        to an earlier run, and so does what such pods left. The run's own times are those of the pods that are there.
         """
-        for pod in self.new_pods(uid):
-            if pod.stage in _ENDED and pod.created < started and (pod.finished or 0) < started:
+        for pod in self._all_pods(uid):
+            if pod.stage is Stage.RUNNING:
+                self._over.discard(pod.uid)
+            elif pod.stage in _ENDED and pod.created < started and (pod.finished or 0) < started:
                 self._over.add(pod.uid)
         if group := self._groups.get(uid):
             group.left = {held: times for held, times in group.left.items() if max(times) >= started}

@@ -118,12 +118,16 @@ class Annotation:
 
 
 class Inventory:
-    """Pods on the host's network have no attachment of their own: they hold their node's NICs."""
+    """Pods on the host's network have no attachment of their own: they hold their node's NICs.
+
+    An inventory that is deleted or emptied takes nothing from them: it is not what the pods hold that has changed.
+    """
 
     name = "node inventory"
 
     def __init__(self) -> None:
         self._nodes: dict[str, bytes] = {}
+        self._gone: set[str] = set()  # of these, what was known counts as long as hostNetwork pods are on them
         self._pods: dict[str, dict[str, None]] = {}  # by node: uids of hostNetwork pods
         self._succeeded: dict[str, bytes] = {}  # by pod: what it held when it ended
 
@@ -139,6 +143,9 @@ class Inventory:
         if pod.host_network and pod.node:
             discard(self._pods, pod.node, pod.uid)
             self._succeeded.pop(pod.uid, None)
+            if pod.node in self._gone and pod.node not in self._pods:
+                self._gone.discard(pod.node)
+                self._nodes.pop(pod.node, None)
 
     def touches(self, event: SourceEvent) -> Iterable[str]:
         """See Source."""
@@ -147,8 +154,11 @@ class Inventory:
     def apply(self, event: SourceEvent) -> None:
         """See Source."""
         if isinstance(event, NodeNics):
+            self._gone.discard(event.node)
             if event.macs:
                 self._nodes[event.node] = event.macs
+            elif event.node in self._pods:
+                self._gone.add(event.node)
             else:
                 self._nodes.pop(event.node, None)
 

@@ -40,8 +40,9 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
 
     `owner` is the uid of the object that manages it, if that is of a job kind or a pod. `deleting` says that its
     deletion was requested. `created` is the API server's clock; `started`, `ran_from` (its containers' earliest start)
-    and `finished` (their latest finish) are the node's. `slot` names its place in the job where the operator numbers
-    places. `macs` are packed and come from its annotation; `claims` are names of ResourceClaims in its namespace.
+    and `finished` (their latest finish, once it has ended) are the node's. `slot` names its place in the job where the
+    operator numbers places. `macs` are packed and come from its annotation; `claims` are names of ResourceClaims in its
+    namespace.
     """
 
     uid: str
@@ -98,6 +99,7 @@ def read_pod(registry: Registry, raw: bytes | msgspec.Raw, note: Note = None) ->
     if stage is Stage.SUCCEEDED and deleting and meta.deletion_grace_period_seconds:
         stage = Stage.RELEASED
     ran_from = min((at for run in runs if (at := known_time(run.started_at))), default=None)
+    finished = max((at for run in runs if (at := known_time(run.finished_at))), default=None)
     return Pod(
         uid=meta.uid,
         namespace=sys.intern(meta.namespace),
@@ -110,7 +112,7 @@ def read_pod(registry: Registry, raw: bytes | msgspec.Raw, note: Note = None) ->
         created=known_time(meta.creation_timestamp) or 0,
         started=known_time(status.start_time) or ran_from,
         ran_from=ran_from,
-        finished=max((at for run in runs if (at := known_time(run.finished_at))), default=None),
+        finished=None if stage in (Stage.PENDING, Stage.RUNNING) else finished,
         slot=sys.intern(slot),
         macs=pack(macs),
         claims=tuple(sorted({tie.resource_claim_name for tie in ties if tie.resource_claim_name})),

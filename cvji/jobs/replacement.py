@@ -43,6 +43,11 @@ def missing(pods: Iterable[Pod], lost: Iterable[Pod]) -> list[Pod]:
     return found
 
 
+def lacking(pods: list[Pod]) -> bool:
+    """Whether a pod of a job has failed, stays, and was not replaced."""
+    return bool(missing(pods, [pod for pod in pods if pod.stage is Stage.FAILED and not pod.deleting]))
+
+
 def _age(pod: Pod) -> tuple[int, bool]:
     """Orders the pods of one place; created in the same second, a lost one is the older."""
     return (pod.created, pod.stage not in (Stage.FAILED, Stage.RELEASED))

@@ -96,3 +96,9 @@ class RunReport(msgspec.Struct, frozen=True, gc=False):
     def id(self) -> str:
         """The run's id, which is CloudVision's `key.id`: the job's uid for its first run, `UID.2` for the second."""
         return self.job if self.run == 1 else f"{self.job}.{self.run}"
+
+    def ended(self, state: JobState, at: int, holds: Holds, newest: int, *, switched: bool) -> "RunReport":
+        """The terminal report of the run."""
+        end = max(at, self.start)
+        changed = {"state": state, "end": end, "holds": holds, "kept": NOTHING, "finished": 0}
+        return msgspec.structs.replace(self, newest=newest, switched=switched, **changed)

@@ -62,9 +62,9 @@ class Runs:
     """The runs of one job. `judge` says what is to be reported, and `due` when to judge again without an event."""
 
     __slots__ = (
-        "_began", "_changes", "_ended_at", "_first_seen", "_held_changes", "_keep_at", "_kept", "_let_go",
+        "_began", "_changes", "_first_seen", "_held_changes", "_keep_at", "_kept", "_lacking", "_let_go",
         "_missed_newest", "_newest", "_not_before", "_pending", "_policy", "_since", "_steady", "_succeeded",
-        "_vacant", "due", "over", "reported", "state",
+        "_vacant", "due", "ended_at", "over", "reported", "state",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, now: float) -> None:
@@ -78,7 +78,8 @@ class Runs:
         self._newest = 0  # creation time of the newest pod that ran in earlier runs
         self._not_before = 0  # what the job holds belonged to another job until then
         self._kept = NOTHING  # held by succeeded pods that no object shows any more, as far as that is recorded
-        self._ended_at = 0  # when the job ended
+        self.ended_at = 0  # when the job ended, by its object or as that was first seen
+        self._lacking: bool | None = None  # a failed pod is not replaced; None: not known since the last change
         self._missed_newest = 0  # what `_newest` will be, should the job go on after an end that was not reported
         self._let_go = int(now)  # when it let the last NIC go
         self._began = self._since = self._steady = self._vacant = now
@@ -93,7 +94,7 @@ class Runs:
             self.state = State.UNSEEN
             self._kept = report.kept if self._same_mode(report) else NOTHING
         elif report.state is not JobState.CANCELLED:  # only the job's object says so
-            self.state = State.ENDED
+            self.state, self.ended_at = State.ENDED, report.end
 
     def resume_as_reported(self, view: View) -> None:
         """Go on from a report that says what is held just now: nothing has changed since."""
@@ -107,7 +108,10 @@ class Runs:
         """The clock was set back to `now`: nothing may have begun later than that."""
         self._first_seen, self._began = min(self._first_seen, now), min(self._began, now)
         self._since, self._steady = min(self._since, now), min(self._steady, now)
-        self._vacant = min(self._vacant, now)
+        self._vacant, self._let_go = min(self._vacant, now), min(self._let_go, int(now))
+        self.ended_at = min(self.ended_at, int(now))
+        if self._keep_at < math.inf:
+            self._keep_at = min(self._keep_at, now)
 
     @property
     def in_progress(self) -> RunReport | None:
@@ -130,6 +134,18 @@ class Runs:
         unseen = self.state is State.VACANT and self._began == math.inf and self.in_progress is None
         return view.group.holding > 0 and (unseen or self.state is State.IDLE)
 
+    def reopen(self) -> int | None:
+        """ENDED or MISSED -> IDLE: the job runs again, by `argo retry` for example.
+
+        Returns when the newest pod of the run was created that had not been reported, if there was one.
+        """
+        missed = self._missed_newest if self.state is State.MISSED else None
+        if missed is not None:
+            self._newest = max(self._newest, missed)
+        if self.state in (State.ENDED, State.MISSED):
+            self.state = State.IDLE
+        return missed
+
     # --- judging ------------------------------------------------------------------------------------
 
     def judge(self, view: View, pods: Pods, now: float, *, owner_expected: bool = False) -> RunReport | None:
@@ -142,12 +158,7 @@ class Runs:
             return self._gone(view, pods, now, owner_expected=owner_expected)
         if view.end is not None:
             return self._end(view, view.job, view.end, pods, now)
-        if self.state in (State.ENDED, State.MISSED):  # the job runs again: `argo retry`, for example
-            if self.state is State.MISSED:
-                self._newest = max(self._newest, self._missed_newest)
-                self.over = self._missed_newest
-            self.state = State.IDLE
-        elif self.state is State.UNSEEN:
+        if self.state is State.UNSEEN:
             self._since = now
             self._resume(State.CHANGING, now)
         if not view.group.holding:
@@ -198,7 +209,7 @@ class Runs:
     def _start(self, view: View, job: Job, pods: Pods, now: float, *, owner_expected: bool) -> RunReport | None:
         """STARTING -> REPORTED: steady with every pod there, or after START_MAX_WAIT."""
         if self._changes != view.group.changes:
-            self._changes, self._steady = view.group.changes, now
+            self._changes, self._steady, self._lacking = view.group.changes, now, None
         earliest = self._first_seen + self._policy.max_wait if owner_expected else -math.inf
         at_last = max(self._began + self._policy.start_max_wait, earliest)
         steady = max(self._steady + self._policy.stability_delay, earliest)
@@ -206,18 +217,14 @@ class Runs:
             self.due = min(at_last, steady) if now < steady and not view.group.pending else at_last
             return None
         held = pods.counts(view.uid)
-        previous = self.reported
-        run = previous.run + 1 if previous is not None else 1
         self._note_kept(view, pods)
         start = self._start_time(view, job, now)
-        return self._report(view, job, run, JobState.RUNNING, start, None, union([held, self._kept]))
+        return self._report(view, job, JobState.RUNNING, start, None, union([held, self._kept]))
 
     def _lacks_a_pod(self, view: View, pods: Pods) -> bool:
-        if not view.group.failed:
-            return False
-        everyone = pods.pods(view.uid)
-        failed = [pod for pod in everyone if pod.stage is Stage.FAILED and not pod.deleting]
-        return bool(replacement.missing(everyone, failed))
+        if self._lacking is None:
+            self._lacking = view.group.failed > 0 and replacement.lacking(pods.pods(view.uid))
+        return self._lacking
 
     def _change(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
         """REPORTED <-> CHANGING: what the job holds has changed; it is reported once it is steady."""
@@ -238,7 +245,7 @@ class Runs:
         if held == report.holds:
             return None
         self._note_kept(view, pods)
-        return self._report(view, job, report.run, JobState.RUNNING, report.start, None, held)
+        return self._report(view, job, JobState.RUNNING, report.start, None, held)
 
     def _vacate(self, view: View, job: Job, pods: Pods, now: float) -> RunReport | None:
         """-> VACANT -> IDLE: the job holds nothing; at once if it is stopped, else for START_MAX_WAIT."""
@@ -263,6 +270,8 @@ class Runs:
 
     def _end(self, view: View, job: Job, end: End, pods: Pods, now: float) -> RunReport | None:
         """-> ENDED, or MISSED where the run had not been reported."""
+        if self.state not in (State.ENDED, State.MISSED):
+            self.ended_at = self._end_time(view, end, now)
         if self.state is State.IDLE and self.reported is not None and not self._unseen_pods(view):
             self.state = State.ENDED
         if self.state is State.ENDED:
@@ -274,10 +283,8 @@ class Runs:
             if now < due:
                 self.due = due
                 return None
-        else:  # without a time of its own it ended when the last of the pods had that have ended by now
-            self._ended_at = end.at or min(view.group.finished, int(now)) or int(now)
         self._changes, self._steady, self._missed_newest = view.group.changes, now, view.group.newest
-        report = self._finish(view, job, End(end.state, self._ended_at), pods, now)
+        report = self._finish(view, job, End(end.state, self.ended_at), pods, now)
         self.state, self._kept = State.MISSED if report is None else State.ENDED, NOTHING
         self.over = -math.inf if report is None else math.inf
         return report
@@ -292,7 +299,9 @@ class Runs:
         if last is not None and view.independent:
             end = view.end or last.end_if_deleted or end
         vacant = self.state is State.VACANT and not view.group.holding
-        if end.at is None and end.state is JobState.CANCELLED and vacant:
+        if end.at is None and self.state is State.MISSED:
+            end = End(end.state, self.ended_at)
+        elif end.at is None and end.state is JobState.CANCELLED and vacant:
             end = End(JobState.CANCELLED, self._let_go)
         report = None
         missed = last is not None and view.independent and self.state is not State.ENDED and not owner_expected
@@ -311,14 +320,19 @@ class Runs:
 
     # --- the end of a run ---------------------------------------------------------------------------
 
+    def _end_time(self, view: View, end: End, now: float) -> int:
+        """When a run ended: where the job's object does not say, when the last of its pods had, or now."""
+        if end.at is not None:
+            return end.at
+        if end.state is JobState.CANCELLED or view.group.holding:
+            return int(now)
+        finished = max(view.group.finished, report.finished if (report := self.in_progress) else 0)
+        return min(finished, int(now)) or int(now)  # a node's clock may be ahead
+
     def _finish(self, view: View, job: Job | None, end: End, pods: Pods, now: float) -> RunReport | None:
         """The run's terminal report, if it was reported or should have been."""
-        at = end.at
-        if at is None and end.state is not JobState.CANCELLED:
-            finished = max(view.group.finished, self.reported.finished if self.in_progress and self.reported else 0)
-            at = min(finished, int(now)) or None  # a node's clock may be ahead
-        at = int(now) if at is None else at
         report = self.in_progress
+        at = self._end_time(view, end, now)
         if report is None:
             return self._missed(view, job, end, at, pods, now) if job is not None else None
         held = union([pods.counts(view.uid, end.at or math.inf), self._kept])
@@ -328,16 +342,7 @@ class Runs:
         elif held:
             switched = True
         self._newest = max(view.group.newest, self._newest)
-        self.reported = msgspec.structs.replace(
-            report,
-            state=end.state,
-            end=max(at, report.start),
-            holds=held or report.holds,
-            kept=NOTHING,
-            newest=self._newest,
-            finished=0,
-            switched=switched,
-        )
+        self.reported = report.ended(end.state, at, held or report.holds, self._newest, switched=switched)
         return self.reported
 
     def _same_mode(self, report: RunReport) -> bool:
@@ -346,22 +351,15 @@ class Runs:
 
     def _missed(self, view: View, job: Job, end: End, at: int, pods: Pods, now: float) -> RunReport | None:
         """The one report of a run that ended before it was reported, if by its pods' own times it should have been."""
-        until = min(at, int(now))
         delay, wait = self._policy.stability_delay, self._policy.max_wait
         everyone = pods.new_pods(view.uid, end.at or math.inf)
-        there = {pod.uid for pod in everyone}
-        waited = self._pending | {pod.uid for pod in everyone if pod.stage is Stage.RUNNING}
-        late = {pod.uid for pod in everyone if pod.uid in waited and (pod.ran_from or 0) >= at}
-        complete = self._pending <= there
-        ran = unwatched.held_long_enough(everyone, until, delay, wait, complete=complete, late=late)
-        self._pending = frozenset(pod.uid for pod in everyone if pod.stage is Stage.PENDING) | (self._pending - there)
+        ran = unwatched.held_long_enough(everyone, at, int(now), delay, wait, self._pending)
+        self._pending = unwatched.pending(everyone, self._pending)
         held = union([*map(pods.holds, ran), pods.left(view.uid)]) if ran else NOTHING
         if not held:
             return None
-        previous = self.reported
-        run = previous.run + 1 if previous is not None else 1
         start = self._start_time(view, job, now)
-        return self._report(view, job, run, end.state, start, max(at, start), held)
+        return self._report(view, job, end.state, start, max(at, start), held)
 
     # --- what is reported ---------------------------------------------------------------------------
 
@@ -373,10 +371,10 @@ class Runs:
         # Without a pod of its own, what the run holds was left by the run before it.
         return max(view.group.started or previous or job.created or int(now), previous)
 
-    def _report(
-        self, view: View, job: Job, run: int, state: JobState, start: int, end: int | None, held: Holds
-    ) -> RunReport:
+    def _report(self, view: View, job: Job, state: JobState, start: int, end: int | None, held: Holds) -> RunReport:
+        """What is to be reported of the current run; where none is reported yet, the next one."""
         current = self.in_progress
+        run = current.run if current else self.reported.run + 1 if self.reported else 1
         if end is not None:
             self._newest = max(view.group.newest, self._newest)
         self.reported = RunReport(

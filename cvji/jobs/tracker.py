@@ -14,12 +14,15 @@ import msgspec
 from cvji.jobs.cluster import Cluster, ObjectEvent
 from cvji.jobs.kinds import POD, Job
 from cvji.jobs.policy import Policy
-from cvji.jobs.report import RunReport
+from cvji.jobs.report import NOTHING, RunReport
 from cvji.jobs.runs import Runs, State
 from cvji.jobs.view import Problem, View
-from cvji.kube.events import Deleted, Listed, Unserved, WatchLost
+from cvji.kube.events import Applied, Deleted, Listed, Unserved, WatchLost
 from cvji.settings import OwnerPolicy
 
+# Of so many jobs that are gone the newest run is remembered, as records are: an object may be seen again under its uid,
+# when its kind is served again or etcd is restored, and its runs go on counting.
+PAST_JOBS = 1_000
 # For this long a standby remembers how deleted jobs had ended: a Lease runs out after 15 s, a takeover takes seconds.
 DEPARTED_MEMORY = 120.0
 
@@ -60,6 +63,7 @@ class Tracker:
         self._unserved: set[tuple[str, str]] = set()  # kinds of which there are no objects
         self._lost: set[tuple[str, str]] = set()  # kinds whose watch has ended: what was seen of them may be old
         self._unseen: dict[str, None] = {}  # reported by a predecessor, and not judged yet
+        self._past: dict[str, RunReport] = {}  # of jobs whose objects are gone, oldest first
         self._departed: deque[tuple[float, str]] = deque()
         self._dirty: dict[str, None] = {}
         self._deadlines: list[tuple[float, str]] = []  # heap
@@ -87,6 +91,8 @@ class Tracker:
                 self._unserved.add(key)
                 self._touch(self._unseen)
                 return
+            case Applied(Job() as job) if self.leading:
+                self._note_owner(job, now)
         touched = self._cluster.apply(event)
         if self.leading:
             self._dirty.update(dict.fromkeys(touched))
@@ -102,10 +108,7 @@ class Tracker:
         kind's watch was lost not before it is watched again: what was seen of it may be older than those reports.
         """
         for report in reports:
-            runs = self._jobs[report.job] = self._new(now)
-            self.states[runs.state] -= 1
-            runs.restore(report)
-            self.states[runs.state] += 1
+            self._runs_of(report.job, now, report)
             self._cluster.end_run(report.job, report.newest)
             self._unseen[report.job] = None
         self._dirty = dict.fromkeys([*self._cluster, *self._unseen, *(uid for _, uid in self._departed)])
@@ -170,7 +173,7 @@ class Tracker:
             if not view.independent:
                 self._cluster.depart(uid)
                 return
-            runs = self._jobs[uid] = self._new(now)
+            runs = self._runs_of(uid, now)
         self._unseen.pop(uid, None)
         if (reported := runs.in_progress) is not None:
             view = self._released(view)
@@ -180,6 +183,8 @@ class Tracker:
         before = runs.state
         if view.job is not None and view.end is None:
             self._touch(self._cluster.open(uid))
+            if view.independent and (missed := runs.reopen()) is not None:
+                self._cluster.end_run(uid, missed)
             if runs.begins(view):
                 self._cluster.begin_run(uid, view.job.started or 0)
         report = runs.judge(view, self._cluster, now, owner_expected=self._owner_expected(view.job or view.last))
@@ -201,6 +206,9 @@ class Tracker:
         elif kept is not None:
             yield Keep(kept)
         if view.job is None and runs.reported is not None:
+            self._past[uid] = msgspec.structs.replace(runs.reported, holds=NOTHING)
+            if len(self._past) > PAST_JOBS:
+                del self._past[next(iter(self._past))]
             yield JobGone(runs.reported)
 
     def _released(self, view: View) -> View:
@@ -213,9 +221,24 @@ class Tracker:
             view = self._cluster.view(view.uid)
         return view
 
-    def _new(self, now: float) -> Runs:
-        self.states[State.IDLE] += 1
-        return Runs(self._policy, now)
+    def _note_owner(self, job: Job, now: float) -> None:
+        """What an object holds counted for its owner until that let it go (`--cascade=orphan`)."""
+        known = self._cluster.view(job.uid).job
+        if known is None or known.owner is None or known.owner == job.owner:
+            return
+        above = self._jobs.get(self._cluster.root(job.uid))
+        if above is not None and above.reported is not None:
+            self._runs_of(job.uid, now).follows(above.reported.end or int(now))
+
+    def _runs_of(self, uid: str, now: float, report: RunReport | None = None) -> Runs:
+        """The runs of a job; those of one that is new go on from `report`, or from what was reported in the past."""
+        runs = self._jobs.get(uid)
+        if runs is None:
+            runs = self._jobs[uid] = Runs(self._policy, now)
+            if (known := report or self._past.pop(uid, None)) is not None:
+                runs.restore(known)
+            self.states[runs.state] += 1
+        return runs
 
     def _sees(self, view: View) -> bool:
         """Whether what a predecessor reported on, and the job above it, are as they were last seen, or gone."""
@@ -236,17 +259,14 @@ class Tracker:
         """An ended job owns nothing: what still runs below it a while after its end counts for the next job."""
         if view.job is None or view.end is None or not view.group.holding:
             return
-        at = view.end.at or (runs.reported.end if runs.reported else None) or int(now)
+        at = runs.ended_at
         due = at + self._policy.max_wait
         if now < due:
             runs.due = min(runs.due, due)
             return
         for uid in self._close(view.uid):
             if uid and uid != view.uid and self._cluster.view(uid).job is not None:
-                follower = self._jobs.get(uid)
-                if follower is None:
-                    follower = self._jobs[uid] = self._new(now)
-                follower.follows(at)
+                self._runs_of(uid, now).follows(at)
 
     def _close(self, uid: str) -> Iterable[str]:
         """What runs below a job counts for the next job from now on. Returns the uids touched."""

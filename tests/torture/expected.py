@@ -89,9 +89,12 @@ class Expected:
         cause = "end, seen" if number in self.evidence.seen else "end"
         if said is not None:
             return Ending(at, state, said, said, cause)
-        finished = [life.pod.finished for life in self.subject.pods if life.pod.finished and life.ended <= at + 1]
-        latest = max(self.evidence.noticed(at) + self.rules.lag, *finished, 0.0)
-        return Ending(at, state, min([at - self.rules.grain, *finished]), latest, cause)
+        ended = [life for life in self.subject.pods if life.ended <= at + 1]
+        latest = max(self.evidence.noticed(at) + self.rules.lag, *(life.pod.finished or 0.0 for life in ended))
+        # What runs on holds something until now, whatever ended before.
+        ended = [life for life in self.subject.pods if life.holds(at - 1) and life.ended > at] or ended
+        earliest = min([at - self.rules.grain, *(life.pod.finished for life in ended if life.pod.finished)])
+        return Ending(at, state, earliest, latest, cause)
 
     def split(self, j: int) -> Split:
         """Whether the fragments before and after a gap are two runs."""

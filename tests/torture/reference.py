@@ -304,8 +304,7 @@ class Reference:
 
     def close(self, run: Run, job: Job | None, end: End, pods: list[Pod], counts: set[str], now: float) -> None:
         """It is over: tell that, if it was told before or was long enough."""
-        uid = run.uid
-        self.over.add(uid)
+        self.over.add(uid := run.uid)
         self.before[uid] = [*run.pods, *run.old]
         self.runs.pop(uid, None)
         self.watches.pop(uid, None)
@@ -313,7 +312,8 @@ class Reference:
         at = end.at
         if at is None:
             finished = [pod.finished for pod in pods if pod.finished and pod.ran_from]
-            at = max(finished) if end.state != "CANCELLED" and finished else int(now)
+            held = any(pod.phase == "Running" and self.holds(pod) for pod in pods)
+            at = max(finished) if end.state != "CANCELLED" and finished and not held else int(now)
         if run.id:
             holds = counts | (set(run.holds) if run.nodes == self.nodes else set())
             self.tell(run, job, end.state, at, holds or set(run.holds), pods)

@@ -3,12 +3,14 @@
 import time
 
 import msgspec
+import pytest
 
 from cvji.kube.events import Applied, Deleted
 from cvji.macs import pack
 from tests.unit.world import (
     BATCH,
     CANCELLED,
+    RUNNING,
     T0,
     World,
     mac,
@@ -164,6 +166,27 @@ def test_host_network_pods_hold_their_nodes_nics() -> None:
     world.node("n1", 2, 99)
     assert [report.holds for report in world.run(60)] == [macs(0, 1, 2, 4, 5, 99)]
     assert mac(99) in world.reports[-1][1].holds
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_an_inventory_that_is_deleted_takes_nothing_from_a_pod_that_runs(back: bool) -> None:
+    world = World()
+    world.node("node-1", 1, 2)
+    world.job()
+    world.pod(nics=(), spec={"hostNetwork": True})
+    world.run(1000)
+    world.node("node-1")
+    world.run(90)
+    if back:
+        world.node("node-1", 1, 3)
+    world.run(1000)
+    told = [(RUNNING, macs(1, 2)), *([(RUNNING, macs(1, 3))] if back else [])]
+    assert [(state, holds) for _, state, holds in world.reported()] == told
+    world.delete_pod()
+    world.job(uid="next")
+    world.pod("late", nics=(), of=(*BATCH, "next"), spec={"hostNetwork": True})
+    late = [report.holds for report in world.run(30) if report.name == "next"]
+    assert late == ([macs(1, 3)] if back else [])
 
 
 def test_a_claim_replaced_by_its_namesake_before_its_deletion_was_seen_is_not_lost() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.world import COMPLETE, COMPLETED, FAILED, World, at, macs, running, stamp
+from tests.unit.world import CANCELLED, COMPLETE, COMPLETED, FAILED, RUNNING, World, at, macs, running, stamp
 
 
 def test_a_job_that_ends_before_it_started_is_never_sent() -> None:
@@ -55,8 +55,70 @@ def test_where_the_job_has_no_times_its_pods_do() -> None:
     assert [report.start for report in world.run(10)] == [at(5)]
     world.run(50)
     world.pod("a", "Failed", of=ray, started=7, finished=55)
+    world.pod("b", "Failed", (2,), of=ray, started=5, finished=50)
     world.job("c", "ray.io/v1", "RayCluster", status={"state": "failed"})
     assert [(report.state, report.end) for report in world.run()] == [(FAILED, at(55))]
+
+
+def test_where_the_job_has_no_time_of_its_end_it_holds_what_still_runs_until_then() -> None:
+    world = World()
+    ray = ("ray.io/v1", "RayCluster", "c")
+    world.job("c", "ray.io/v1", "RayCluster")
+    world.pod("head", of=ray, started=0)
+    world.pod("worker", nics=(2,), of=ray, started=0)
+    world.run(100)
+    world.pod("worker", "Failed", (2,), of=ray, started=0, finished=99)
+    world.run(18_000)
+    world.job("c", "ray.io/v1", "RayCluster", status={"state": "failed"})
+    assert [(report.state, report.end) for report in world.run()] == [(FAILED, at(18_100))]
+
+
+def test_a_container_that_ended_in_a_pod_that_runs_on_is_no_end() -> None:
+    world = World()
+    run_ai = ("run.ai/v2alpha1", "TrainingWorkload")
+    helper = {"terminated": {"startedAt": stamp(0), "finishedAt": stamp(3)}}
+    states = [{"name": "main", "state": {"running": {"startedAt": stamp(0)}}}, {"name": "helper", "state": helper}]
+    world.job("t", *run_ai)
+    world.pod(of=(*run_ai, "t"), status={"containerStatuses": states, "startTime": stamp(0)})
+    world.run(1000)
+    assert world.pods["pod"].finished is None
+    world.job("t", *run_ai, status={"phase": "Failed"})
+    assert [(report.state, report.end) for report in world.run()] == [(FAILED, at(1000))]
+
+
+@pytest.mark.parametrize("end_time", [None, stamp(100)])
+def test_what_outlives_a_job_that_was_never_reported_is_a_job_of_its_own(end_time: str | None) -> None:
+    world = World()
+    ray_job, cluster = ("ray.io/v1", "RayJob"), ("ray.io/v1", "RayCluster")
+    info = {"rayJobInfo": {"endTime": end_time}} if end_time else {}
+    status = {"jobStatus": "SUCCEEDED", "jobDeploymentStatus": "Running", "startTime": stamp(0), **info}
+    world.now = 100
+    world.job("ray", *ray_job, status=status)
+    world.job("cluster", *cluster, parent=(*ray_job, "ray"))
+    world.run(1000)
+    world.pod(of=(*cluster, "cluster"), created=1100, started=1101)
+    assert [(report.name, report.state, report.start) for report in world.run(36_000)] == [
+        ("cluster", RUNNING, at(1101))
+    ]
+    assert world.tracker.next_deadline() is None
+    world.delete_job("ray")
+    world.delete_job("cluster")
+    assert [(report.name, report.state) for report in world.run(100)] == [("cluster", CANCELLED)]
+
+
+def test_a_job_that_ended_too_soon_to_be_reported_is_not_reported_when_it_is_deleted() -> None:
+    world = World()
+    ray_job, cluster = ("ray.io/v1", "RayJob"), ("ray.io/v1", "RayCluster")
+    world.job("ray", *ray_job, status={"jobStatus": "RUNNING", "startTime": stamp(0)})
+    world.job("cluster", *cluster, parent=(*ray_job, "ray"))
+    world.pod(of=(*cluster, "cluster"), started=0)
+    world.run(2)
+    world.job("ray", *ray_job, status={"jobStatus": "SUCCEEDED", "startTime": stamp(0)})
+    world.run(30)
+    world.delete_pod()
+    world.delete_job("cluster")
+    world.delete_job("ray")
+    assert world.run(100) == []
 
 
 def test_an_end_is_never_before_its_start() -> None:
