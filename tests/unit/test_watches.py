@@ -24,7 +24,7 @@ class Server:
     host = "https://api"
 
     def __init__(self) -> None:
-        self.groups: dict[str, Any] = {"example.com": ["Training"]}
+        self.groups: Mapping[str, Any] = {"example.com": ["Training"]}
 
     def get(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = "") -> bytes:
         if path.startswith("/apis/apiextensions.k8s.io"):
@@ -106,6 +106,29 @@ def test_a_group_that_cannot_say_what_it_serves_has_not_lost_its_objects(clock: 
     for clock[0] in (0.0, 2 * UNSERVED_AFTER):
         look(found, server)
     assert events == []
+
+
+def test_a_kind_that_api_discovery_could_not_tell_of_is_named_until_it_can(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    found, events = watches(server, clock)
+    monkeypatch.setattr(found, "_reflect", lambda *_: None)
+    for groups in (
+        {"example.com": None},
+        {"example.com": None},
+        {},
+        {"example.com": None},
+        {"example.com": ["Training"]},
+    ):
+        server.groups = groups
+        found._watch_found(served(cast("Api", server), [KIND]), first=not events)
+    resource = Resource(KIND[0], "v1", KIND[1], "trainings", namespaced=True)
+    unclear, clear = Discovered((), frozenset({KIND})), Discovered(())
+    assert events == [unclear, clear, unclear, Discovered((resource,))]
+    server.groups = {"example.com": None}
+    found._watch_found(served(cast("Api", server), [KIND]), first=False)
+    assert len(events) == 4  # it is watched: that tells
 
 
 def test_a_kind_whose_crd_was_removed_has_no_watch_that_could_be_silent() -> None:
