@@ -24,6 +24,7 @@ from cvji.informer.inbox import (
     Deliverer,
     Elected,
     Message,
+    RecordGone,
     Recovered,
     StandBy,
     Stop,
@@ -215,6 +216,8 @@ class Loop:
                 self._code = 1
             case Attempted(key, revision, answer):
                 self._settle(key, revision, answer, now)
+            case RecordGone(key, revision):
+                book.lost(key, revision)
             case Stop(code) if code or self.phase is not Phase.LEADING:
                 self._code = code
             case Stop():

@@ -216,6 +216,13 @@ class Book:
         else:
             self._acknowledge(key, revision, delivery)
 
+    def lost(self, key: Key, revision: int) -> None:
+        """Somebody has deleted the record that alone held the report of this revision: there is nothing to send."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.newest == Newest(revision, None):
+            del self._entries[key]
+            self._unsettled.pop(key, None)
+
     def _acknowledge(self, key: Key, revision: int, delivery: Delivery) -> None:
         if self._durable:
             self._actions.append(Acknowledge(key, revision, delivery))

@@ -198,6 +198,23 @@ def test_what_waits_for_long_says_why_and_leaves_memory_once_nothing_follows() -
     assert len(one._entries) == 0
 
 
+def test_a_report_whose_record_was_deleted_after_memory_had_given_it_up_is_waited_for_no_more() -> None:
+    one = book()
+    one.put(DONE, 0)
+    one.written(KEY, 1, 0)
+    one.finish(DONE, 0)
+    one.lost(KEY, 1)
+    assert one.unsettled() == 1  # it is in memory still
+    one.advance(WAITING)
+    one.lost(KEY, 0)
+    assert one.unsettled() == 1
+    one.lost(KEY, 1)
+    assert (one.unsettled(), one.oldest_age(30 * 86_400), one.newest(KEY)) == (0, 0, None)
+    one.put(DONE, 60)  # its job is seen again
+    one.lost(KEY, 1)
+    assert one.unsettled() == 1
+
+
 def test_a_refusal_stands_in_the_record() -> None:
     one = book()
     one.put(RUN, 0)
