@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 # Where CRDs cannot be watched, one installed later is noticed within this many seconds, by a GET a group each time.
 REDISCOVER = 30.0
 RETRY_FIRST = 0.5
-# A CRD that is not served for so long was removed, and its objects with it; a new API server has all within minutes.
+# A CRD that is not served for so long was removed, and its objects with it (unless it is seen to be there: `served` may
+# be off); a new API server has all within minutes.
 UNSERVED_AFTER = 600.0
 
 
@@ -122,7 +123,8 @@ class Watches:
         if new or first or unclear != self._unclear:
             self._unclear = unclear
             self._emit(Discovered(tuple(new.values()), unclear))
-        recheck = self._note_missing(found.keys() | answer.unclear)
+        hidden = self._trigger.hidden(answer.names)
+        recheck = self._note_missing(found.keys() | answer.unclear | {key for key in self._wanted if key[0] in hidden})
         for key, resource in new.items():
             self._running.add(key)
             try:
@@ -154,14 +156,15 @@ class Watches:
                 self._on_crash(str(CRDS))
             self._stop.wait(FORBIDDEN_WAIT)
 
-    def _note_missing(self, found: Container[tuple[str, str]]) -> float:
+    def _note_missing(self, there: Container[tuple[str, str]]) -> float:
         """Report once of each kind that has not been served for long enough that its objects are gone.
 
+        `there` are those that are served, or may have objects although they are not.
         When the next one may be, by the clock: what is served must be looked at then.
         """
         now = self._clock()
         for key in self._wanted:
-            if key in found:
+            if key in there:
                 self._missing_since.pop(key, None)
             elif self._missing_since.setdefault(key, now) + UNSERVED_AFTER <= now:
                 self._missing_since[key] = math.inf
