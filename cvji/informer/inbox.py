@@ -44,6 +44,13 @@ class Attempted(msgspec.Struct, frozen=True):
     answer: Answer
 
 
+class RecordGone(msgspec.Struct, frozen=True):
+    """The record that alone holds the report of a revision was deleted."""
+
+    key: Key
+    revision: int
+
+
 class Stop(msgspec.Struct, frozen=True):
     """Exit: code 0 after pending deliveries are sent; any other code at once, since another process leads."""
 
@@ -51,7 +58,17 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 Message = (
-    list[ClusterEvent] | Discovered | Unserved | StandBy | Elected | Recovered | Checked | StoreEvent | Attempted | Stop
+    list[ClusterEvent]
+    | Discovered
+    | Unserved
+    | StandBy
+    | Elected
+    | Recovered
+    | Checked
+    | StoreEvent
+    | Attempted
+    | RecordGone
+    | Stop
 )
 
 

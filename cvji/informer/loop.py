@@ -24,6 +24,7 @@ from cvji.informer.inbox import (
     Deliverer,
     Elected,
     Message,
+    RecordGone,
     Recovered,
     StandBy,
     Stop,
@@ -83,18 +84,19 @@ class Loop:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`sources` are the kinds that say what pods hold: nothing is decided before they are listed, unless they are
-        refused; nor before pods are, in any case. `keep` says which watch events are of interest. `recover` reads the
-        records of former leaders, `check` those that stand now; both answer on the inbox. `release` ends the
-        leadership, at once for a successor if asked to.
+        refused or not served; nor before pods are, in any case. `keep` says which watch events are of interest.
+        `recover` reads the records of former leaders, `check` those that stand now; both answer on the inbox.
+        `release` ends the leadership, at once for a successor if asked to.
         """
         self._reporter, self._watches, self._deliver, self._records = reporter, watches, deliver, records
         self._inbox = inbox
         self._metrics = metrics
-        self._sources = sources
+        self._sources = frozenset(sources)
         self._keep, self._recover, self._check, self._release = keep, recover, check, release
         self._events = events
         self._clock = clock
         self._awaited: set[Resource] | None = None  # resources whose list is still to come; None before API discovery
+        self._unclear: frozenset[tuple[str, str]] = frozenset()  # sources of which API discovery cannot say yet
         self._listed: set[Resource] = set()  # resources whose list was applied
         self._round = 0  # of the lists that are awaited
         self._watching = False
@@ -184,10 +186,11 @@ class Loop:
                 pass  # intake is over
             case list():
                 self._take_events(message, now)
-            case Discovered(resources):
+            case Discovered(resources, unclear):
                 if self._events:
                     self._events.served(resources)
                 self._awaited = (self._awaited or set()) | set(resources)
+                self._unclear = unclear & self._sources
                 self._note_synced()
             case Unserved():
                 self._reporter.apply(message, now)
@@ -213,13 +216,15 @@ class Loop:
                 self._code = 1
             case Attempted(key, revision, answer):
                 self._settle(key, revision, answer, now)
+            case RecordGone(key, revision):
+                book.lost(key, revision)
             case Stop(code) if code or self.phase is not Phase.LEADING:
                 self._code = code
             case Stop():
                 self._watches.stop()
                 self.phase = Phase.DRAINING
                 self._drain_until = time.monotonic() + DRAIN
-        if self.phase is Phase.TAKING_OVER and self._recovered and self.synced and not self._awaited:
+        if self.phase is Phase.TAKING_OVER and self._recovered and self._complete():
             self._lead(now)
 
     def _take_events(self, events: list[ClusterEvent], now: float) -> None:
@@ -244,8 +249,12 @@ class Loop:
                 return
         self._reporter.apply(event, now)
 
+    def _complete(self) -> bool:
+        """Whether no list is awaited."""
+        return self._awaited is not None and not self._awaited and not self._unclear
+
     def _note_synced(self) -> None:
-        if not self.synced and self._awaited is not None and not self._awaited:
+        if not self.synced and self._complete():
             self.synced = True
             if self.phase is Phase.STANDBY:
                 log.info("all kinds are listed; standing by")
@@ -310,8 +319,9 @@ class Loop:
             return ""
         if not self._watching:
             return "waiting for the records, and then for the first lists"
-        awaited = sorted(map(str, list(self._awaited or ())))  # a copy: the loop's thread may change it meanwhile
-        return "waiting for the first lists of " + (", ".join(awaited) or "the Kubernetes API")
+        awaited = [*map(str, list(self._awaited or ()))]  # a copy: the loop's thread may change it meanwhile
+        awaited += [f"{kind}.{group}" for group, kind in self._unclear]
+        return "waiting for the first lists of " + (", ".join(sorted(awaited)) or "the Kubernetes API")
 
     def look(self) -> Moment:
         """The loop at this moment, for a scrape."""

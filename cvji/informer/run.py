@@ -26,6 +26,7 @@ from cvji.informer.inbox import (
     Deliverer,
     Elected,
     Message,
+    RecordGone,
     Recovered,
     StandBy,
     Stop,
@@ -280,6 +281,7 @@ class Informer:
             report = found.record.report if found else None
         if report is None:
             log.error("%s %s is never reported: its record was deleted while CloudVision was away", *key)
+            self.inbox.put(RecordGone(key, newest.revision))
             return None
         return Outgoing(newest.revision, self._request(report))
 

@@ -147,6 +147,8 @@ class Reflector(Generic[T]):
             events = 0
             fresh = self._version is None or self._doubted
             try:
+                if not fresh and failures:
+                    fresh = self._went_back()
                 if fresh:
                     self._list()
                     if not available:
@@ -228,6 +230,21 @@ class Reflector(Generic[T]):
         self._emit([event for event in gone if event is not None])
         self._emit([Listed(self._resource, round_)])
         self._version = version
+
+    def _went_back(self) -> bool:
+        """Whether the API server's etcd was restored from a backup. Raises ApiError.
+
+        No watch tells: the API server sends only what is newer than the resourceVersion it was opened at (cacheWatcher
+        in k8s.io/apiserver), which is silence until the restored etcd has counted past it. A list without a
+        resourceVersion is a consistent read, never older than what was read before. A restore stops all API servers,
+        so it is enough to ask after a failure.
+        """
+        page = decode(_LIST, self._api.get(self._path, {"limit": 1}, accept=self._accept[0]))
+        newest, held = page.metadata.resource_version, self._version or ""
+        if not is_older(newest, held):
+            return False
+        log.warning("%s: resourceVersion went back from %s to %s, listing again", self._resource, held, newest)
+        return True
 
     def _begin_list(self) -> None:
         """Nothing is listed yet. A mark on what is known takes no memory; a set of uids would, where it counts."""
@@ -324,6 +341,16 @@ class Reflector(Generic[T]):
             except _UNREADABLE:
                 self.state.decode_failures += 1
         return Deleted(last)
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether one resourceVersion of a resource is certainly older than another.
+
+    Kubernetes 1.35 promises that they are decimal numbers of any length that count up, for built-in types and CRDs
+    (KEP-5504); they always were, where etcd's revision is behind them. Other API servers may have other texts.
+    """
+    decimal = all(text.isascii() and text.isdecimal() and text[0] != "0" for text in (version, than))
+    return decimal and (len(version), version) < (len(than), than)
 
 
 def identity(raw: msgspec.Raw) -> Identity:

@@ -22,12 +22,14 @@ class Served(msgspec.Struct, frozen=True):
     """What a cluster serves of the kinds (group, kind) that were asked for.
 
     `unclear` are those whose group could not say: an aggregated API that is down, a CRD that is not established yet.
+    `failed` are those of them that may be served all the same: a request failed, and not with 403 or 404.
     `names`, PLURAL.GROUP, are all resources that were seen on the way, wanted or not.
     """
 
     found: dict[tuple[str, str], Resource]
     unclear: frozenset[tuple[str, str]]
     names: frozenset[str] = frozenset()
+    failed: frozenset[tuple[str, str]] = frozenset()
 
 
 def served(api: Api, wanted: Iterable[tuple[str, str]]) -> Served:
@@ -39,6 +41,7 @@ def served(api: Api, wanted: Iterable[tuple[str, str]]) -> Served:
     groups = {group for group, _ in wanted}
     found: dict[tuple[str, str], Resource] = {}
     unclear: set[str] = set()
+    failed: set[str] = set()
     names: set[str] = set()
     for group in decode(_GROUPS, api.get("/apis")).groups:
         if group.name not in groups:
@@ -51,8 +54,10 @@ def served(api: Api, wanted: Iterable[tuple[str, str]]) -> Served:
                 break  # every kind of this group is found
             try:
                 resources = decode(_RESOURCES, api.get(f"/apis/{group.name}/{version}")).resources
-            except ApiError:
+            except ApiError as err:
                 unclear.add(group.name)
+                if err.code not in (403, 404):
+                    failed.add(group.name)
                 continue
             names |= {f"{resource.name}.{group.name}" for resource in resources}
             for resource in resources:
@@ -61,7 +66,13 @@ def served(api: Api, wanted: Iterable[tuple[str, str]]) -> Served:
                     found.setdefault(
                         key, Resource(group.name, version, resource.kind, resource.name, resource.namespaced)
                     )
-    return Served(found, frozenset(key for key in wanted - found.keys() if key[0] in unclear), frozenset(names))
+    missing = wanted - found.keys()
+    return Served(
+        found,
+        frozenset(key for key in missing if key[0] in unclear),
+        frozenset(names),
+        frozenset(key for key in missing if key[0] in failed),
+    )
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

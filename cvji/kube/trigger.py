@@ -123,6 +123,11 @@ class Trigger:
             self._unclear = (began if self._unclear is None else self._unclear) if answer.unclear else None
             self._spread = 0.75 + self._jitter() / 2
 
+    def hidden(self, served: Container[str]) -> set[str]:
+        """Groups with a CRD that is there and not among the served resources: it has its objects still."""
+        with self._changed:
+            return {_group(name) for name in self._crds if name not in served} if self._watched else set()
+
     def due(self) -> float:
         """When to look next, by the clock, once there was a first look."""
         pauses = [min(max((self._looked - since) / 2, PAUSE_FIRST), PAUSE_MAX) for since in self._since()]

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 # Where CRDs cannot be watched, one installed later is noticed within this many seconds, by a GET a group each time.
 REDISCOVER = 30.0
 RETRY_FIRST = 0.5
-# A CRD that is not served for so long was removed, and its objects with it; a new API server has all within minutes.
+# A CRD that is not served for so long was removed, and its objects with it (unless it is seen to be there: `served` may
+# be off); a new API server has all within minutes.
 UNSERVED_AFTER = 600.0
 
 
@@ -65,6 +66,7 @@ class Watches:
         self._running: set[tuple[str, str]] = set()
         self._known: dict[tuple[str, str], dict[str, Known[Any]]] = {}  # outlives the reflectors of a kind
         self._reflectors: dict[tuple[str, str], Reflector[Any]] = {}
+        self._unclear: frozenset[tuple[str, str]] = frozenset()  # as last emitted
         self._round = 0
         self.states: dict[str, Watching] = {}  # by resource, for metrics
 
@@ -117,9 +119,12 @@ class Watches:
         """Start a reflector for each kind that has none; when to look again for those that are missing."""
         found = answer.found | {resource.key: resource for resource in self._always}
         new = {key: resource for key, resource in found.items() if key not in self._running}
-        if new or first:
-            self._emit(Discovered(tuple(new.values())))
-        recheck = self._note_missing(found.keys() | answer.unclear)
+        unclear = answer.failed - self._running  # what is watched tells of itself
+        if new or first or unclear != self._unclear:
+            self._unclear = unclear
+            self._emit(Discovered(tuple(new.values()), unclear))
+        hidden = self._trigger.hidden(answer.names)
+        recheck = self._note_missing(found.keys() | answer.unclear | {key for key in self._wanted if key[0] in hidden})
         for key, resource in new.items():
             self._running.add(key)
             try:
@@ -151,14 +156,15 @@ class Watches:
                 self._on_crash(str(CRDS))
             self._stop.wait(FORBIDDEN_WAIT)
 
-    def _note_missing(self, found: Container[tuple[str, str]]) -> float:
+    def _note_missing(self, there: Container[tuple[str, str]]) -> float:
         """Report once of each kind that has not been served for long enough that its objects are gone.
 
+        `there` are those that are served, or may have objects although they are not.
         When the next one may be, by the clock: what is served must be looked at then.
         """
         now = self._clock()
         for key in self._wanted:
-            if key in found:
+            if key in there:
                 self._missing_since.pop(key, None)
             elif self._missing_since.setdefault(key, now) + UNSERVED_AFTER <= now:
                 self._missing_since[key] = math.inf

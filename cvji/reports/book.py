@@ -96,6 +96,7 @@ class Book:
         self._location = location
         self._durable = durable
         self._entries: dict[Key, _Entry] = {}
+        self._revision = 0  # the newest of all entries; restored entries begin with 0
         self._actions: deque[Action] = deque()
         self._waiting: deque[tuple[float, Key, int]] = deque()  # since when; in order
         self._history: deque[tuple[float, Key]] = deque()  # keys of delivered records of ended runs, oldest first
@@ -119,7 +120,7 @@ class Book:
         """CloudVision is to hold this from now on."""
         key = key_of(report)
         entry = self._entries.get(key)
-        newest = Newest(entry.newest.revision + 1 if entry else 1, report)
+        newest = self._revise(report)
         if entry is None:
             entry = self._add(_Entry(key, newest, newest.revision))
             if isinstance(report, RunReport) and report.run > 1:
@@ -127,6 +128,11 @@ class Book:
         entry.newest, entry.content = newest, newest.revision
         self._unsettled.setdefault(key, now)
         self._write(entry)
+
+    def _revise(self, report: RunReport | NodeReport) -> Newest:
+        """A revision that no entry has had: a late answer about a key's former entry is none about its new one."""
+        self._revision += 1
+        return Newest(self._revision, report)
 
     def _add(self, entry: _Entry) -> _Entry:
         self._nodes += entry.key[0] == "node" and entry.key not in self._entries
@@ -137,7 +143,7 @@ class Book:
         """CloudVision is to hold the same, and a successor needs to know more."""
         entry = self._entries.get(key_of(report))
         if entry is not None:
-            entry.newest = Newest(entry.newest.revision + 1, report)
+            entry.newest = self._revise(report)
             if self._durable:
                 self._write(entry)
             else:
@@ -210,6 +216,13 @@ class Book:
         else:
             self._acknowledge(key, revision, delivery)
 
+    def lost(self, key: Key, revision: int) -> None:
+        """Somebody has deleted the record that alone held the report of this revision: there is nothing to send."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.newest == Newest(revision, None):
+            del self._entries[key]
+            self._unsettled.pop(key, None)
+
     def _acknowledge(self, key: Key, revision: int, delivery: Delivery) -> None:
         if self._durable:
             self._actions.append(Acknowledge(key, revision, delivery))
@@ -268,7 +281,7 @@ class Book:
         """Somebody has deleted or edited the record."""
         entry = self._entries.get(key)
         if entry is not None and entry.newest.report is not None:  # else its content is lost, here and in the cluster
-            entry.newest = Newest(entry.newest.revision + 1, entry.newest.report)
+            entry.newest = self._revise(entry.newest.report)
             self._write(entry)
 
     # --- what time brings ---------------------------------------------------------------------------

@@ -45,7 +45,7 @@ RESOURCES: dict[KindName, Resource] = {
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One report under its key. `revision` counts up per key, so that nothing is compared by identity or content."""
+    """One report under its key. `revision` counts up, so that nothing is compared by identity or content."""
 
     key: Key
     revision: int

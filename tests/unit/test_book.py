@@ -110,6 +110,28 @@ def test_an_answer_to_an_older_report_does_not_settle_the_newer_one() -> None:
     assert list(one.take()) == [Send(KEY, 2)]
 
 
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_late_answer_about_a_keys_former_entry_does_not_settle_its_new_one(restored: bool) -> None:
+    one, key, gone = book(), key_of(NODE), NodeReport("n1", ())
+    if restored:
+        one.restore(listed(gone, delivered=False), 0)
+        (former,) = (action.revision for action in one.take() if isinstance(action, Send))
+    else:
+        one.put(gone, 0)
+        (former,) = (action.record.revision for action in one.take() if isinstance(action, Write))
+        one.written(key, former, 0)
+    one.delivered(key, former, 1)
+    one.put(NODE, 2)
+    write = list(one.take())[-1]
+    assert isinstance(write, Write)
+    one.written(key, former, 3)
+    one.delivered(key, former, 3)
+    assert (one.newest(key), one.unsettled()) == (None, 1)
+    one.written(key, write.record.revision, 4)
+    assert list(one.take()) == [Send(key, write.record.revision)]
+    assert one.newest(key) == Newest(write.record.revision, NODE)
+
+
 def test_what_only_a_successor_needs_is_written_and_not_sent() -> None:
     one = book()
     delivered(one, RUN)
@@ -153,7 +175,7 @@ def test_what_follows_from_an_action_is_done_with_it_and_one_that_fails_costs_on
     for action in one.take():
         found.append(type(action))
         if isinstance(action, Write):
-            one.written(action.record.key, 1, 0, remembered=False)
+            one.written(action.record.key, action.record.revision, 0, remembered=False)
     assert found == [Write, Send]
 
 
@@ -174,6 +196,23 @@ def test_what_waits_for_long_says_why_and_leaves_memory_once_nothing_follows() -
     one.delivered(KEY, 1, 60)
     assert list(one.take()) == [Acknowledge(KEY, 1, Delivery(Reason.ACCEPTED, 60))]
     assert len(one._entries) == 0
+
+
+def test_a_report_whose_record_was_deleted_after_memory_had_given_it_up_is_waited_for_no_more() -> None:
+    one = book()
+    one.put(DONE, 0)
+    one.written(KEY, 1, 0)
+    one.finish(DONE, 0)
+    one.lost(KEY, 1)
+    assert one.unsettled() == 1  # it is in memory still
+    one.advance(WAITING)
+    one.lost(KEY, 0)
+    assert one.unsettled() == 1
+    one.lost(KEY, 1)
+    assert (one.unsettled(), one.oldest_age(30 * 86_400), one.newest(KEY)) == (0, 0, None)
+    one.put(DONE, 60)  # its job is seen again
+    one.lost(KEY, 1)
+    assert one.unsettled() == 1
 
 
 def test_a_refusal_stands_in_the_record() -> None:

@@ -67,3 +67,32 @@ def test_what_says_what_pods_hold_is_listed_before_anything_is_decided(
         play.tell(Elected(1), Recovered([], last=True), Discovered(KINDS), [lost])
     assert (play.tell([*rest]) is Phase.LEADING) == leads
     assert play.tell([Listed(lost.resource, 1)]) is Phase.LEADING
+
+
+@pytest.mark.parametrize("served", [True, False])
+@pytest.mark.parametrize("standby", [True, False])
+def test_nothing_is_decided_while_api_discovery_cannot_say_whether_a_source_is_served(
+    served: bool, standby: bool
+) -> None:
+    play = Play()
+    unclear = Discovered((PODS, JOBS), frozenset({CLAIMS, ("kubeflow.org", "MPIJob")}))
+    if standby:
+        play.tell(StandBy(), unclear, [Listed(PODS), Listed(JOBS)])
+        assert not play.loop.synced
+        assert play.loop.ready() == "waiting for the first lists of ResourceClaim.resource.k8s.io"
+        play.tell(Elected(1), Recovered([], last=True))
+    else:
+        play.tell(Elected(1), Recovered([], last=True), unclear)
+    assert play.tell([Listed(PODS, 1), Listed(JOBS, 1)]) is Phase.TAKING_OVER
+    if served:
+        assert play.tell(Discovered((CLAIM,))) is Phase.TAKING_OVER
+        assert play.tell([Listed(CLAIM, 1)]) is Phase.LEADING
+    else:
+        assert play.tell(Discovered(())) is Phase.LEADING
+    assert play.loop.ready() == ""
+
+
+def test_a_kind_of_jobs_of_which_api_discovery_cannot_say_is_not_waited_for() -> None:
+    play = Play()
+    play.tell(Elected(1), Recovered([], last=True), Discovered((PODS,), frozenset({JOBS.key})))
+    assert play.tell([Listed(PODS, 1)]) is Phase.LEADING

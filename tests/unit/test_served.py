@@ -7,7 +7,7 @@ import pytest
 
 from cvji.kube.client import Api, ApiError
 from cvji.kube.events import Resource
-from cvji.kube.served import served
+from cvji.kube.served import Served, served
 
 MPI, TRAIN = ("kubeflow.org", "MPIJob"), ("kubeflow.org", "PyTorchJob")
 VOLCANO, BATCH = ("batch.volcano.sh", "Job"), ("batch", "Job")
@@ -83,6 +83,19 @@ def test_a_group_whose_discovery_fails_hides_no_other(broken: Any) -> None:
         }
     )
     assert list(find(documents, BATCH, VOLCANO)) == [BATCH]
+
+
+@pytest.mark.parametrize(
+    ("error", "failed"),
+    [(ApiError(503, "not ready"), {BATCH}), (ApiError(0, "timed out"), {BATCH}), (ApiError(403, "no"), set()),
+     (ApiError(404, "no"), set())],
+)  # fmt: skip
+def test_what_a_failed_request_would_have_told_of_may_be_served_and_what_is_refused_is_not(
+    error: ApiError, failed: set[tuple[str, str]]
+) -> None:
+    documents = Documents(**{"": {"groups": [group("batch", "v1")]}, "/batch/v1": error})
+    answer = served(cast("Api", documents), [BATCH, VOLCANO])
+    assert answer == Served({}, frozenset({BATCH}), failed=frozenset(failed))
 
 
 @pytest.mark.parametrize("broken", [ApiError(500, "etcd"), b"", b"[]", {"groups": None}])

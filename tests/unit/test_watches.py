@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from cvji.kube.client import Api, ApiError
-from cvji.kube.events import ClusterEvent, Deleted, Discovered, Resource, Unserved, WatchLost
+from cvji.kube.events import Applied, ClusterEvent, Deleted, Discovered, Listed, Resource, Unserved, WatchLost
 from cvji.kube.reflector import Known
 from cvji.kube.served import Served, served
+from cvji.kube.trigger import CRDS, Crd
 from cvji.kube.watches import UNSERVED_AFTER, Wanted, Watches
 
 KIND = ("example.com", "Training")
@@ -24,7 +25,7 @@ class Server:
     host = "https://api"
 
     def __init__(self) -> None:
-        self.groups: dict[str, Any] = {"example.com": ["Training"]}
+        self.groups: Mapping[str, Any] = {"example.com": ["Training"]}
 
     def get(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = "") -> bytes:
         if path.startswith("/apis/apiextensions.k8s.io"):
@@ -106,6 +107,67 @@ def test_a_group_that_cannot_say_what_it_serves_has_not_lost_its_objects(clock: 
     for clock[0] in (0.0, 2 * UNSERVED_AFTER):
         look(found, server)
     assert events == []
+
+
+def test_a_kind_whose_crd_is_there_and_not_served_keeps_its_objects(clock: list[float]) -> None:
+    """Such as one whose only version is `served: false` while its operator is upgraded."""
+    server = Server()
+    found, events = watches(server, clock)
+    found._known[KIND] = {"u": Known("1", Thing("a"))}
+    server.groups = {}
+    crd = Crd("uid", "trainings.example.com")
+    found._trigger.take([Applied(crd), Listed(CRDS)])
+    for clock[0] in (0.0, 2 * UNSERVED_AFTER):
+        assert found._watch_found(served(cast("Api", server), [KIND]), first=False) == math.inf
+    assert events == []
+    found._trigger.take([Deleted(crd)])
+    removed = clock[0]
+    assert found._watch_found(served(cast("Api", server), [KIND]), first=False) == removed + UNSERVED_AFTER
+    clock[0] = removed + UNSERVED_AFTER
+    found._watch_found(served(cast("Api", server), [KIND]), first=False)
+    assert events == [[Deleted(Thing("a"))], Unserved(KIND)]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [Applied(Crd("uid", "trainings.other.com")), Listed(CRDS)],
+        [Applied(Crd("uid", "trainings.example.com")), Listed(CRDS), WatchLost(CRDS)],  # it may be gone by now
+    ],
+)
+def test_a_crd_of_another_group_or_one_that_is_watched_no_more_keeps_nothing(
+    clock: list[float], seen: list[ClusterEvent]
+) -> None:
+    server = Server()
+    found, events = watches(server, clock)
+    server.groups = {}
+    found._trigger.take(seen)
+    for clock[0] in (0.0, UNSERVED_AFTER):
+        found._watch_found(served(cast("Api", server), [KIND]), first=False)
+    assert events == [[], Unserved(KIND)]
+
+
+def test_a_kind_that_api_discovery_could_not_tell_of_is_named_until_it_can(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    found, events = watches(server, clock)
+    monkeypatch.setattr(found, "_reflect", lambda *_: None)
+    for groups in (
+        {"example.com": None},
+        {"example.com": None},
+        {},
+        {"example.com": None},
+        {"example.com": ["Training"]},
+    ):
+        server.groups = groups
+        found._watch_found(served(cast("Api", server), [KIND]), first=not events)
+    resource = Resource(KIND[0], "v1", KIND[1], "trainings", namespaced=True)
+    unclear, clear = Discovered((), frozenset({KIND})), Discovered(())
+    assert events == [unclear, clear, unclear, Discovered((resource,))]
+    server.groups = {"example.com": None}
+    found._watch_found(served(cast("Api", server), [KIND]), first=False)
+    assert len(events) == 4  # it is watched: that tells
 
 
 def test_a_kind_whose_crd_was_removed_has_no_watch_that_could_be_silent() -> None:
