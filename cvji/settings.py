@@ -185,6 +185,8 @@ class Place(enum.Enum):
 
 
 FLAG, VARIABLE, CONFIGMAP, CHOSEN, POD = Place
+# Taken out of the environment by every command, since a kubeconfig's credential plugin inherits it.
+SECRETS = ("API_TOKEN",)
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -280,8 +282,7 @@ def declared(kind: type[Settings]) -> list[Declared]:
 def read(kind: type[S], given: Mapping[str, Any], environment: MutableMapping[str, str]) -> S:
     """The settings by the command line: text, a flag or a list of texts for each field, None for what was not given.
 
-    Secrets come from the environment and are taken out of it, so that no credential plugin inherits them. Raises
-    SettingsError.
+    Secrets are taken out of the environment, whether the command has a use for them or not. Raises SettingsError.
     """
     values = {}
     for one in declared(kind):
@@ -292,6 +293,8 @@ def read(kind: type[S], given: Mapping[str, Any], environment: MutableMapping[st
             value = one.value(value)
         if value not in (None, "", ()):
             values[one.field] = value
+    for secret in SECRETS:
+        environment.pop(secret, None)
     found = kind(**values)
     found.check()
     return found
