@@ -314,6 +314,7 @@ WRONG: list[tuple[Object, str, str]] = [
     ({"informer": {"nodeSelector": {"a": 1}}}, "/informer/nodeSelector/a", "got number, want string"),
     ({"discovery": {"interval": 0}}, "/discovery/interval", "minimum: got 0, want 1"),
     ({"discovery": {"interval": "500ms"}}, "/discovery/interval", "'not' failed"),
+    ({"jobs": {"kindRetry": 0}}, "/jobs/kindRetry", "minimum: got 0, want 1"),
     ({"discovery": {"maxUnavailable": "10"}}, "/discovery/maxUnavailable", "does not match"),
     ({"discovery": {"nodeRestriction": "yes"}}, "/discovery/nodeRestriction", "must be one of"),
     ({"networkPolicy": {"egressPorts": [70000]}}, "/networkPolicy/egressPorts/0", "maximum: got 70,000"),

@@ -124,6 +124,7 @@ def test_a_token_is_taken_out_of_the_environment_and_not_shown() -> None:
         ({"jobconfig_mode": "nic"}, "JOBCONFIG_MODE (--jobconfig-mode) is 'nic': it must be one of interface, node"),
         ({"api_server": "https://cv"}, "API_SERVER (--api-server) is 'https://cv': it must be host or host:port"),
         ({"kind_retry": "soon"}, "KIND_RETRY (--kind-retry) is 'soon': it must be a duration, such as"),
+        ({"kind_retry": "0"}, "KIND_RETRY (--kind-retry) is '0': it must be at least 1s"),
         ({"location": " "}, "LOCATION (--location) is not set"),
         ({"leader_elect": True}, "LEADER_ELECT needs STATE_NAMESPACE"),
         ({"api_server": None}, "API_SERVER (--api-server) is not set"),
