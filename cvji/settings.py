@@ -156,9 +156,9 @@ def name(text: str) -> str:
 
 
 def group_kinds(text: str) -> tuple[tuple[str, str], ...]:
-    """(group, kind) for each GROUP/KIND, comma-separated."""
+    """(group, kind) for each GROUP/KIND, separated by commas or, as Typer does it too, by white space."""
     kinds = []
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in text.replace(",", " ").split():
         group, slash, kind = part.partition("/")
         if not slash or not _DNS.fullmatch(group) or not _KIND.fullmatch(kind):
             raise ValueError("GROUP/KIND, such as kubeflow.org/PyTorchJob, or several, comma-separated")
