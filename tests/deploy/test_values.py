@@ -286,6 +286,7 @@ WRONG: list[tuple[Object, str, str]] = [
     ({"cloudvision": {"server": "https://cv"}}, "/cloudvision/server", "does not match"),
     ({"cloudvision": {"server": "cv:0"}}, "/cloudvision/server", "does not match"),
     ({"cloudvision": {"server": "cv:65536"}}, "/cloudvision/server", "does not match"),
+    ({"cloudvision": {"server": "a..b"}}, "/cloudvision/server", "'not' failed"),
     ({"cloudvision": {"ca": {"secret": "a", "configMap": "b"}}}, "/cloudvision/ca", "'not' failed"),
     ({"cloudvision": {"insecureSkipVerify": "yes"}}, "/cloudvision/insecureSkipVerify", "got string, want boolean"),
     ({"jobs": {"namespaces": ["Team_A"]}}, "/jobs/namespaces/0", "does not match"),

@@ -47,6 +47,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"LOCATION": "  "}, [], "LOCATION (--location) is not set"),
         ({"API_SERVER": ""}, [], "API_SERVER (--api-server) is not set"),
         ({"API_SERVER": "https://cv/"}, [], "API_SERVER (--api-server) is 'https://cv/': it must be host or host:port"),
+        ({"API_SERVER": "[:::::]"}, [], "API_SERVER (--api-server) is '[:::::]': it must be host or host:port"),
         ({"API_TOKEN": ""}, [], "no API token"),
         ({"API_TOKEN": "s3cret and more"}, [], "API_TOKEN holds characters that no token has"),
         ({"API_TOKEN_FILE": "absent"}, [], "API_TOKEN_FILE absent cannot be read: No such file"),

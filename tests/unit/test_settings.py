@@ -28,12 +28,34 @@ def test_what_is_no_duration(text: str) -> None:
         duration(text)
 
 
-@pytest.mark.parametrize("text", ["cv.example.com", "cv:443", "10.0.0.1:8443", "[::1]:443", "[2001:db8::1]"])
+@pytest.mark.parametrize(
+    "text", ["cv.example.com", "cv:443", "10.0.0.1:8443", "[::1]:443", "[2001:db8::1]", "my_cv.a-b.io"]
+)
 def test_servers(text: str) -> None:
     assert address(f" {text} ") == text
 
 
-@pytest.mark.parametrize("text", ["", "https://cv", "cv/path", "cv:0", "cv:99999", "a b", "user@cv", "cv:"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "https://cv",
+        "cv/path",
+        "cv:0",
+        "cv:99999",
+        "a b",
+        "user@cv",
+        "cv:",
+        "a..b",
+        "a.",
+        "a-",
+        "[:::::]",
+        "[10.0.0.1]",
+        f"{'a' * 64}.io",
+        f"a.{'b' * 64}:443",
+        ".".join(["a" * 63] * 4),
+    ],
+)
 def test_what_is_no_server(text: str) -> None:
     with pytest.raises(ValueError, match="host or host:port"):
         address(text)
