@@ -149,9 +149,10 @@ def _printed(seen: Observation, node: str, namespace: str, output: NodeOutput) -
     metadata = {"name": node, "namespace": namespace}
     shown = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": seen.state}
     if output is NodeOutput.YAML:
-        from msgspec import yaml  # needs PyYAML, which nothing else of this command does
+        import yaml  # noqa: F401  # msgspec needs it, and raises no ModuleNotFoundError, for which cli.py has the words
+        from msgspec.yaml import encode
 
-        return yaml.encode(shown).decode().rstrip("\n")
+        return encode(shown).decode().rstrip("\n")
     return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode()
 
 

@@ -131,7 +131,7 @@ def test_without_a_command_the_help_is_shown(workplace: Path, words: list[str]) 
 
 WITHOUT = """
 import sys
-sys.modules["kubernetes"] = sys.modules["prometheus_client"] = None
+sys.modules["kubernetes"] = sys.modules["prometheus_client"] = sys.modules["yaml"] = None
 from cvji.cli import main
 sys.argv[1:] = {words}
 main()
@@ -139,7 +139,7 @@ main()
 
 
 def without_the_extra(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as where neither kubernetes nor prometheus-client is installed."""
+    """Run a command as where neither kubernetes, PyYAML nor prometheus-client is installed."""
     script = [sys.executable, "-c", WITHOUT.format(words=list(words))]
     return subprocess.run(script, check=False, capture_output=True, text=True, env={}, stdin=subprocess.DEVNULL)
 
@@ -151,6 +151,13 @@ def test_workloads_without_the_extra_are_one_line(words: tuple[str, ...]) -> Non
         2,
         "cvji: this command needs the package prometheus_client: pip install 'cvji[cluster]'\n",
     )
+
+
+def test_yaml_without_the_extra_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "class/net").mkdir(parents=True)
+    done = without_the_extra("discover", "--once", "-o", "yaml", "--sysfs-root", str(tmp_path))
+    says = "cvji: this command needs the package yaml: pip install 'cvji[cluster]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", says)
 
 
 @pytest.mark.parametrize(
