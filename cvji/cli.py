@@ -14,7 +14,7 @@ from cvji.settings import Declared, LogFormat, Settings, SettingsError, declared
 from cvji.telemetry.logs import configure
 
 S = TypeVar("S", bound=Settings)
-EXTRA = ("kubernetes", "prometheus_client")  # packages that the extra `cluster` installs
+EXTRA = ("kubernetes", "prometheus_client", "yaml")  # packages that the extra `cluster` installs
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 OPTIONS: dict[str, Any] = {"rich_markup_mode": None, "context_settings": HELP}
 

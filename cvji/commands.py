@@ -125,7 +125,7 @@ class InformerSettings(Workload, Reporting):
         Setting("Report a start after this long, whatever its pods still do; or never.", CONFIGMAP, duration_or_never),
     ] = 60.0
     kind_retry: Annotated[
-        float, Setting("How often to look for new job kinds where CRDs cannot be watched.", CONFIGMAP, duration)
+        float, Setting("How often to look for new job kinds where CRDs cannot be watched.", CONFIGMAP, at_least_1s)
     ] = 30.0
     state_namespace: Annotated[str, Setting("Where the records and the Lease are kept; empty: none.", POD, name)] = ""
     leader_elect: Annotated[bool, Setting("Report only while holding the Lease.", POD)] = False

@@ -61,13 +61,14 @@ class Observer:
     def observe(self, before: State, *, explain: bool = False) -> Observation:
         """What the node has now; `before` stands where that is not known. With `explain`, all that was left out."""
         found, links, trouble = self._look(explain=explain)
-        if not found.readable:
-            return Observation(failed(before, "; ".join(map(str, found.warnings))))
+        trouble = found.unread or trouble
+        if found.unread and not found.interfaces:
+            return Observation(failed(before, trouble))
         interfaces, bonds, memory = complete(found, links, self.memory)
         if trouble != self._trouble and trouble:
             log.warning("%s%s", trouble, f" ({', '.join(found.changed[:3])} ...)" if found.changed else "")
         self._trouble = trouble
-        if trouble:  # without addresses, or of no one moment, it is not what the node has; what is remembered stays
+        if trouble:  # with something missing, or of no one moment, it is not what the node has; memory stays
             return Observation(failed(before, trouble), interfaces, bonds, found.left_out, settled=trouble != UNSETTLED)
         for fault in found.warnings:
             if fault not in self._warned:
@@ -148,9 +149,10 @@ def _printed(seen: Observation, node: str, namespace: str, output: NodeOutput) -
     metadata = {"name": node, "namespace": namespace}
     shown = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": seen.state}
     if output is NodeOutput.YAML:
-        from msgspec import yaml  # needs PyYAML, which nothing else of this command does
+        import yaml  # noqa: F401  # msgspec needs it, and raises no ModuleNotFoundError, for which cli.py has the words
+        from msgspec.yaml import encode
 
-        return yaml.encode(shown).decode().rstrip("\n")
+        return encode(shown).decode().rstrip("\n")
     return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode()
 
 

@@ -21,7 +21,8 @@ from cvji.kube.objects import Time, Wire
 from cvji.kube.reading import one, pages
 from cvji.kube.served import CLAIMS, PODS, served
 from cvji.macs import pack
-from cvji.nodes.inventory import read_node_state
+from cvji.nodes.inventory import Inventory, read_node_state
+from cvji.nodes.objects import NODE_STATES
 from cvji.reports.records import ListedRecord, RecordError
 from cvji.reports.records import read as read_record
 from cvji.settings import NodeConfigMode, NodeInterfaceType, SettingsError
@@ -31,10 +32,6 @@ FEW = 3  # objects of a kind that are read by name; more are read as a list
 MAX_CLIMB = 8
 EVENTS = Resource("", "v1", "Event", "events")
 JOB_REPORT = ("cloudvision.arista.io", "JobReport")
-NODE_STATES = {
-    NodeConfigMode.DISCOVERY: ("cloudvision.arista.io", "NodeInterfaceState"),
-    NodeConfigMode.SRIOVOPERATOR: ("sriovnetwork.openshift.io", "SriovNetworkNodeState"),
-}
 # The labels by which an operator marks every pod of a job, those of child jobs included. Spark's executors belong to
 # the driver pod of a Job, and carry their own label (Spark's KubernetesExecutor `spark-role`).
 POD_SELECTORS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -255,7 +252,7 @@ class Reader:
             return
         place = "" if self._node_kind == NODE_STATES[NodeConfigMode.SRIOVOPERATOR] else self._state_namespace
         queries = [{"fieldSelector": f"metadata.name={node}"} for node in nodes] if len(nodes) <= FEW else [None]
-        fabric: dict[str, set[str]] = {}
+        inventory = Inventory()  # as the informer has it: of two states of a node the newer one is right
         for query in queries:
             for raw in self._list(resource, place, query):
                 try:
@@ -263,8 +260,9 @@ class Reader:
                 except (msgspec.MsgspecError, UnicodeError, RecursionError) as err:
                     self.problems.append(f"a {resource.kind} cannot be read: {err}")
                     continue
-                fabric.setdefault(state.node, set()).update(state.fabric)
-        self.nodes = [NodeNics(node, pack(macs)) for node, macs in fabric.items()]
+                if state.node in nodes and (warning := inventory.apply(state)):
+                    self.problems.append(warning)
+        self.nodes = [NodeNics(node, pack(inventory.fabric(node))) for node in nodes]
 
     def read_records(self, name: str) -> None:
         """The JobReports of the jobs of that name in the namespace, by the CRD's selectable fields if it has them."""

@@ -1,6 +1,7 @@
 """What a setting is, what its value may be, and how a command's settings are read. commands.py declares them all."""
 
 import enum
+import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -92,8 +93,9 @@ class CloudVision(msgspec.Struct, frozen=True):
 
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9})ms)?", re.ASCII)
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
+_LABEL = "[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9a-fA-F:.]{2,45}\])(?::(\d{1,5}))?", re.ASCII
+    rf"((?=[A-Za-z0-9]){_LABEL}(?:\.{_LABEL})*(?<=[A-Za-z0-9])|\[([0-9a-fA-F:.]{{2,45}})\])(?::(\d{{1,5}}))?", re.ASCII
 )
 _DNS = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,62}", re.ASCII)
@@ -134,9 +136,17 @@ def address(text: str) -> str:
     """`host` or `host:port`, as given."""
     text = text.strip()
     match = _HOST.fullmatch(text)
-    if match is None or (match[1] and not 0 < int(match[1]) < 65536):
+    if match is None or len(match[1]) > 253 or (match[3] and not 0 < int(match[3]) < 65536) or not _is_ipv6(match[2]):
         raise ValueError("host or host:port, such as www.arista.io:443")
     return text
+
+
+def _is_ipv6(text: str | None) -> bool:
+    """Whether what stands in brackets, if anything does, is an IPv6 address."""
+    try:
+        return text is None or bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -156,9 +166,9 @@ def name(text: str) -> str:
 
 
 def group_kinds(text: str) -> tuple[tuple[str, str], ...]:
-    """(group, kind) for each GROUP/KIND, comma-separated."""
+    """(group, kind) for each GROUP/KIND, separated by commas or, as Typer does it too, by white space."""
     kinds = []
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in text.replace(",", " ").split():
         group, slash, kind = part.partition("/")
         if not slash or not _DNS.fullmatch(group) or not _KIND.fullmatch(kind):
             raise ValueError("GROUP/KIND, such as kubeflow.org/PyTorchJob, or several, comma-separated")
@@ -185,6 +195,8 @@ class Place(enum.Enum):
 
 
 FLAG, VARIABLE, CONFIGMAP, CHOSEN, POD = Place
+# Taken out of the environment by every command, since a kubeconfig's credential plugin inherits it.
+SECRETS = ("API_TOKEN",)
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -280,8 +292,7 @@ def declared(kind: type[Settings]) -> list[Declared]:
 def read(kind: type[S], given: Mapping[str, Any], environment: MutableMapping[str, str]) -> S:
     """The settings by the command line: text, a flag or a list of texts for each field, None for what was not given.
 
-    Secrets come from the environment and are taken out of it, so that no credential plugin inherits them. Raises
-    SettingsError.
+    Secrets are taken out of the environment, whether the command has a use for them or not. Raises SettingsError.
     """
     values = {}
     for one in declared(kind):
@@ -292,6 +303,8 @@ def read(kind: type[S], given: Mapping[str, Any], environment: MutableMapping[st
             value = one.value(value)
         if value not in (None, "", ()):
             values[one.field] = value
+    for secret in SECRETS:
+        environment.pop(secret, None)
     found = kind(**values)
     found.check()
     return found

@@ -51,6 +51,8 @@ class NodeDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def documents(kind: type[T], file: str) -> list[T]:
     """The document or list of documents in a file, `-` for stdin. Raises SettingsError."""
     name = "stdin" if file == "-" else file
+    if file == "-" and sys.stdin is None:
+        raise SettingsError("stdin is closed: give flags, or a JSON document by --file")
     try:
         data = sys.stdin.buffer.read(INPUT_LIMIT + 1) if file == "-" else Path(file).read_bytes()
         if not data.strip():

@@ -49,8 +49,8 @@ def _resolve(server: CloudVision) -> Result:
     host = host.strip("[]")
     try:
         found = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, None)})
-    except OSError as err:
-        reason = err.strerror or str(err)
+    except (OSError, UnicodeError) as err:  # the latter of a name that cannot be one
+        reason = getattr(err, "strerror", None) or str(err)
         return failure(
             "cloudvision name", f"{host} is not resolved: {reason}", "check API_SERVER and this machine's DNS"
         )

@@ -61,8 +61,9 @@ def read_node_state(chosen: NodeInterfaceType, raw: bytes | msgspec.Raw) -> Node
     bonds = (found.status.bonds if found.status else None) or []
     parts: list[StateVf] = []
     if chosen is not NodeInterfaceType.VF:
-        parts += interfaces
+        parts += [nic for nic in interfaces if nic.type != "vf"]
     if chosen is not NodeInterfaceType.PF:
+        parts += [nic for nic in interfaces if nic.type == "vf"]
         parts += [vf for pf in interfaces for vf in pf.vfs or ()]
     names = {part.name for part in parts}
     reported: list[_Part] = [*parts]

@@ -25,8 +25,9 @@ class StateVf(Wire):
 
 
 class StateInterface(StateVf):
-    """A NIC in a node state: the fields that NodeInterfaceState and SriovNetworkNodeState have in common."""
+    """A NIC in a node state: the fields that both kinds have in common, and the `type` of NodeInterfaceState."""
 
+    type: Short = ""  # pf, vf or regular; a VF stands here by itself where its PF cannot be seen
     rdma_device: Short = ""
     vfs: list[StateVf] | None = msgspec.field(name="Vfs", default=None)
 

@@ -25,6 +25,7 @@ _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFA
 _TYPE_MASK = 0x3FFF  # NLA_F_NESTED and NLA_F_NET_BYTEORDER are above it
 # include/uapi/linux/if_link.h and if_addr.h
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
+_ARPHRD_ETHER = 1  # its ifi_type (include/uapi/linux/if_arp.h)
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO = 3, 10, 18
 _IFLA_VFINFO_LIST, _IFLA_EXT_MASK, _IFLA_PERM_ADDRESS = 22, 29, 54
@@ -82,10 +83,11 @@ def read_dumps(links: list[bytes], addresses: list[bytes]) -> Links:
     for message in links:
         if len(message) < _LINK.size:
             continue
-        index = _LINK.unpack_from(message)[2]
+        _, link_type, index, *_ = _LINK.unpack_from(message)
         found = dict(_attributes(message, _LINK.size))
         name = names[index] = os.fsdecode(found.get(_IFLA_IFNAME, b"").rstrip(b"\0"))
-        if macs := _vf_macs(found.get(_IFLA_VFINFO_LIST, b"")):
+        # An IPoIB PF says its own 20-byte address of every VF (ipoib_main.c, ipoib_get_vf_config).
+        if link_type == _ARPHRD_ETHER and (macs := _vf_macs(found.get(_IFLA_VFINFO_LIST, b""))):
             vf_macs[name] = macs
         if kind := dict(_attributes(found.get(_IFLA_LINKINFO, b""), 0)).get(_IFLA_INFO_KIND):
             kinds[name] = kind.rstrip(b"\0").decode("ascii", "replace")

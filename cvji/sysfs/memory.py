@@ -40,7 +40,7 @@ def complete(found: Scan, links: Links, memory: Memory) -> tuple[tuple[Interface
     for _, lines in groupby(found.interfaces, key=lambda line: line.device_path):
         for line, past in _ports(list(lines), memory, seen):
             full = _filled(line, links, "", past)
-            listed = links.vf_macs.get(full.name, {})
+            listed = links.vf_macs.get(line.name, {})  # a name that is remembered may be another NIC's now
             vfs = []
             for _, functions in groupby(full.vfs, key=lambda vf: vf.pci_address):
                 for vf, past_vf in _ports(list(functions), memory, seen):

@@ -134,9 +134,7 @@ class Fault(msgspec.Struct, frozen=True):
 class Scan(msgspec.Struct, frozen=True):
     """What was found, in order of PCI address and name, and each thing that could not be read, once.
 
-    `readable` is False where there is no sys folder at all: then nothing is known, which is not the same
-    as a node without NICs. `changed` are files that were there and then were not: the scan shows no one moment,
-    and is worth repeating.
+    `changed` are files that were there and then were not: the scan shows no one moment, and is worth repeating.
     """
 
     interfaces: tuple[Interface, ...]
@@ -144,7 +142,14 @@ class Scan(msgspec.Struct, frozen=True):
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[Fault, ...] = ()
     changed: tuple[str, ...] = ()
-    readable: bool = True
+
+    @property
+    def unread(self) -> str:
+        """The lists of devices that cannot be read ("" if all can): what is missing may be there all the same.
+
+        That is not the same as a node without NICs. A part that is merely absent is no fault: not every node has PCI.
+        """
+        return "; ".join(str(fault) for fault in self.warnings if not fault.interface)
 
 
 def every_nic(lines: Iterable[Interface]) -> Iterator[Interface | VirtualFunction]:

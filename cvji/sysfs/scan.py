@@ -43,11 +43,13 @@ def scan(root: Path, kinds: Mapping[str, str] | None = None, *, explain: bool = 
     virtual netdevs are among what was left out.
     """
     tree = Tree(root)
-    if tree.names("/", "") is None:
-        return Scan((), warnings=(Fault("", str(root), "no such folder"),), readable=False)
+    listed = tree.names("/bus/pci/devices", "")
+    if listed is None and tree.names("/class/net", "") is None:  # either may be missing: no PCI, a copy
+        why = "holds neither class/net nor bus/pci/devices" if tree.exists("/") else "no such folder"
+        return Scan((), warnings=tuple(tree.faults.values()) or (Fault("", printable(str(root)), why),))
     netdevs = Netdevs(tree, kinds or {})
     reader = _Reader(tree, netdevs, members(tree, "infiniband")[0])
-    functions = {name: f"/bus/pci/devices/{name}" for name in tree.names("/bus/pci/devices", "") or ()}
+    functions = {name: f"/bus/pci/devices/{name}" for name in listed or ()}
     others = _devices(tree)
     for device in netdevs.by_device:
         own = base(device)

@@ -68,6 +68,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         ("DISCOVERY_INTERVAL", "-1"),
         ("DISCOVERY_INTERVAL", "0"),
         ("DISCOVERY_INTERVAL", "500ms"),
+        ("KIND_RETRY", "0"),
         ("API_SERVER", "cloudvision:0"),
         ("API_SERVER", "cloudvision:99999"),
         ("API_TOKEN_FILE", "/dev/null"),

@@ -22,7 +22,7 @@ from tests.simulator.kubernetes import KubernetesSimulator
 from tests.simulator.objects import KINDS, Object, pod_status
 
 EXECUTABLE = os.environ.get("CVJI_EXECUTABLE") or str(Path(sys.executable).parent / "cvji")
-QUICK = {"STABILITY_DELAY": "0.3s", "START_MAX_WAIT": "5s", "KIND_RETRY": "0.5s"}
+QUICK = {"STABILITY_DELAY": "0.3s", "START_MAX_WAIT": "5s", "KIND_RETRY": "1s"}
 # What commands know the informer's pod by, beside its settings.
 POD = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "POD_NAME": "informer-0", "STATE_NAMESPACE": "cloudvision"}
 

@@ -60,8 +60,8 @@ def test_each_fault_of_cloudvision_has_its_line_and_no_other() -> None:
         assert wrong(checked(simulator, token="other")) == [("cloudvision token", Level.FAILURE)]
         nobody = f"127.0.0.1:{free_port()}"
         assert wrong(checked(simulator, address=nobody)) == [("cloudvision", Level.FAILURE)]
-        unknown = checked(simulator, address="cloudvision.invalid:443")
-        assert wrong(unknown) == [("cloudvision name", Level.FAILURE)]
+        for unknown in ("cloudvision.invalid:443", f"{'x' * 64}.invalid"):
+            assert wrong(checked(simulator, address=unknown)) == [("cloudvision name", Level.FAILURE)]
         with CloudVisionSimulator() as other:
             untrusted = checked(simulator, ca_file=other.ca_file)
         assert wrong(untrusted) == [("cloudvision certificate", Level.FAILURE)]

@@ -47,6 +47,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"LOCATION": "  "}, [], "LOCATION (--location) is not set"),
         ({"API_SERVER": ""}, [], "API_SERVER (--api-server) is not set"),
         ({"API_SERVER": "https://cv/"}, [], "API_SERVER (--api-server) is 'https://cv/': it must be host or host:port"),
+        ({"API_SERVER": "[:::::]"}, [], "API_SERVER (--api-server) is '[:::::]': it must be host or host:port"),
         ({"API_TOKEN": ""}, [], "no API token"),
         ({"API_TOKEN": "s3cret and more"}, [], "API_TOKEN holds characters that no token has"),
         ({"API_TOKEN_FILE": "absent"}, [], "API_TOKEN_FILE absent cannot be read: No such file"),
@@ -130,7 +131,7 @@ def test_without_a_command_the_help_is_shown(workplace: Path, words: list[str]) 
 
 WITHOUT = """
 import sys
-sys.modules["kubernetes"] = sys.modules["prometheus_client"] = None
+sys.modules["kubernetes"] = sys.modules["prometheus_client"] = sys.modules["yaml"] = None
 from cvji.cli import main
 sys.argv[1:] = {words}
 main()
@@ -138,7 +139,7 @@ main()
 
 
 def without_the_extra(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as where neither kubernetes nor prometheus-client is installed."""
+    """Run a command as where neither kubernetes, PyYAML nor prometheus-client is installed."""
     script = [sys.executable, "-c", WITHOUT.format(words=list(words))]
     return subprocess.run(script, check=False, capture_output=True, text=True, env={}, stdin=subprocess.DEVNULL)
 
@@ -150,6 +151,13 @@ def test_workloads_without_the_extra_are_one_line(words: tuple[str, ...]) -> Non
         2,
         "cvji: this command needs the package prometheus_client: pip install 'cvji[cluster]'\n",
     )
+
+
+def test_yaml_without_the_extra_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "class/net").mkdir(parents=True)
+    done = without_the_extra("discover", "--once", "-o", "yaml", "--sysfs-root", str(tmp_path))
+    says = "cvji: this command needs the package yaml: pip install 'cvji[cluster]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", says)
 
 
 @pytest.mark.parametrize(

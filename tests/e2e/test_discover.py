@@ -252,6 +252,10 @@ ip link set rail0 down
     ("arguments", "says"),
     [
         (("--once", "--sysfs-root", "/nowhere"), "SYSFS_ROOT /nowhere cannot be read"),
+        (
+            ("--once", "--sysfs-root", "/etc"),
+            "SYSFS_ROOT /etc cannot be read: /etc: holds neither class/net nor bus/pci",
+        ),
         (("--once", "-o", "xml"), "--output is 'xml'"),
         (("--apply",), "--apply goes with --once"),
         (("--once", "--node-name", "No Node"), "NODE_NAME"),

@@ -163,6 +163,14 @@ def test_bad_input_is_one_line_exit_2_and_nothing_sent(
     assert cloudvision.requests == []
 
 
+@pytest.mark.parametrize("given", ["", "-f -"])
+def test_a_closed_stdin_is_one_line(given: str) -> None:
+    words = f"{EXECUTABLE} jobconfig send --dry-run {given} <&-"
+    done = subprocess.run(["sh", "-c", words], check=False, capture_output=True, text=True, env={})
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("cvji: stdin is closed: " if given else "cvji: give --id")
+
+
 @pytest.mark.parametrize("proxy", ["socks5://proxy:1", "http://user:pr0xy@proxy:x", "http://user:pr0xy%E2%82%AC@proxy"])
 def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(
     cloudvision: CloudVisionSimulator, proxy: str

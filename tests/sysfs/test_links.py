@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -15,6 +16,9 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from cvji.sysfs.links import Links, LinksError, _dump, read_dumps, read_links
+from cvji.sysfs.memory import Memory, Remembered, complete
+from cvji.sysfs.scan import scan
+from tests.sysfs.trees import Host
 
 
 def test_it_agrees_with_another_implementation() -> None:
@@ -37,20 +41,20 @@ def attribute(kind: int, body: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(body), kind) + body + bytes(-len(body) % 4)
 
 
-def vf_list(index: int, name: str, macs: dict[int, str]) -> bytes:
+def vf_list(index: int, name: str, macs: dict[int, str], link_type: int = 1) -> bytes:
     """A link message with a VF list, in the kernel's shape and order (net/core/rtnetlink.c, rtnl_fill_vfinfo)."""
     infos = []
     for vf, mac in macs.items():
         pair = struct.pack("=II", vf, 0)
         parts = [
-            attribute(1, struct.pack("=I", vf) + bytes.fromhex(mac.replace(":", "")) + bytes(26)),  # IFLA_VF_MAC
+            attribute(1, struct.pack("=I32s", vf, bytes.fromhex(mac.replace(":", "")))),  # IFLA_VF_MAC
             attribute(13, b"\xff" * 6 + bytes(26)),  # IFLA_VF_BROADCAST
             attribute(2, pair + bytes(4)),  # IFLA_VF_VLAN
             *(attribute(kind, pair) for kind in (3, 4, 5, 7, 9)),
         ]
         infos.append(attribute(1 | 0x8000, b"".join(parts)))  # IFLA_VF_INFO
     names = attribute(3, name.encode() + b"\0")  # IFLA_IFNAME
-    return struct.pack("=BxHiII", 0, 1, index, 0x1043, 0) + names + attribute(22 | 0x8000, b"".join(infos))
+    return struct.pack("=BxHiII", 0, link_type, index, 0x1043, 0) + names + attribute(22 | 0x8000, b"".join(infos))
 
 
 def test_a_long_vf_list_reads_as_another_implementation_reads_it() -> None:
@@ -69,6 +73,25 @@ def test_a_pfs_list_of_its_vfs() -> None:
     found = read_dumps([vf_list(7, "ens1f0np0", macs)], [])
     assert found.vf_macs == {"ens1f0np0": {0: "0c:42:a1:00:01:00", 3: "0c:42:a1:00:01:03"}}
     assert found.names == {"ens1f0np0"}
+
+
+def test_the_list_of_an_infiniband_pf_has_no_macs(tmp_path: Path) -> None:
+    # ipoib_get_vf_config copies the PF's own address; its first six bytes would pass as an Ethernet MAC.
+    pfs, vfs = (f"00:00:10:86:fe:80:{'00:' * 6}b8:3f:d2:03:00:af:62:{end}" for end in ("54", "55"))
+    message = vf_list(7, "ibs1", {0: pfs, 1: pfs}, link_type=32)
+    found = read_dumps([message], [])
+    assert found.vf_macs == {}
+    assert found.names == {"ibs1"}
+
+    host = Host(tmp_path / "sys")
+    pf = host.pf("0000:3b:00.0", "", "")
+    host.netdev(pf, "ibs1", pfs, type=32, iflink=5, ifindex=5)
+    host.vf(pf, 0, "0000:3b:00.1", driver="vfio-pci")
+    known = Memory({"0000:3b:00.1": (Remembered("ibs1v0", vfs),)})
+    for memory, expected in ((Memory(), ""), (known, vfs)):
+        interfaces, _, after = complete(scan(host.root), found, memory)
+        assert [vf.mac for vf in interfaces[0].vfs] == [expected]
+        assert after.nics.get("0000:3b:00.1") == memory.nics.get("0000:3b:00.1")
 
 
 def test_a_member_has_its_permanent_address_and_its_master_a_kind() -> None:

@@ -79,6 +79,19 @@ def test_a_pf_given_to_a_pod_keeps_its_line(host: Host) -> None:
     assert (interfaces[0].name, interfaces[0].mac, interfaces[0].away) == ("ens1", "0c:42:a1:00:00:10", True)
 
 
+def test_the_list_of_a_nic_that_has_taken_an_absent_pfs_name_is_not_that_pfs(host: Host) -> None:
+    _, _, memory = look(host, LINKS, EMPTY)
+    leave(host)
+    host.move_away(next(host.root.glob("devices/**/net/ens1")))
+    other = host.pf("0000:5e:00.0", "ens1", "0c:42:a1:00:00:20")
+    host.vf(other, 0, "0000:5e:00.2", driver="vfio-pci")
+    links = Links(vf_macs={"ens1": {0: "0c:42:a1:00:02:00"}}, names=frozenset({"ens1"}))
+    interfaces, vf, _ = look(host, links, memory)
+    assert (interfaces[0].name, interfaces[0].away) == ("ens1", True)
+    assert (vf.mac, vf.sources.mac) == (MAC, Source.REMEMBERED)
+    assert interfaces[1].vfs[0].mac == "0c:42:a1:00:02:00"
+
+
 def test_the_state_reads_back_as_it_was_written(host: Host) -> None:
     import msgspec
 

@@ -1,5 +1,6 @@
 """What a sys folder says, on trees of our own; those of real hosts are in test_real_trees."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -148,9 +149,25 @@ def test_whatever_stands_in_the_place_of_one_file_the_other_port_is_published(ro
 
 
 def test_no_sys_folder_is_not_a_node_without_nics(tmp_path: Path) -> None:
-    assert not scan(tmp_path / "none").readable
-    (tmp_path / "empty").mkdir()
-    assert scan(tmp_path / "empty").readable
+    root = tmp_path / "sys"
+    assert scan(root).unread == f"{root}: no such folder"
+    root.mkdir()
+    assert scan(root).unread == f"{root}: holds neither class/net nor bus/pci/devices"
+    (root / "class/net").mkdir(parents=True)
+    assert scan(root).unread == ""
+
+
+def test_a_tree_with_either_list_is_read(root: Path) -> None:
+    """A virtual machine or container may have no PCI at all, and a copied tree no class folder."""
+    host = Host(root)
+    host.netdev(host.device("vmbus/one", "vmbus", "hv_netvsc"), "eth0", "00:0d:3a:00:00:01")
+    shutil.rmtree(root / "bus/pci")
+    assert [line.name for line in scan(root).interfaces] == ["eth0"]
+    assert scan(root).unread == ""
+    host.netdev(host.pci("0000:3b:00.0"), "ens1", "0c:42:a1:00:00:10")
+    shutil.rmtree(root / "class/net")
+    assert "ens1" in by_name(scan(root))
+    assert scan(root).unread == ""
 
 
 def test_every_vf_of_a_large_node_is_read_in_under_100_milliseconds(root: Path) -> None:

@@ -1,5 +1,6 @@
 """The loop of `cvji discover`: when it looks, what it says, and what it does when it cannot."""
 
+import errno
 import itertools
 import os
 import threading
@@ -114,6 +115,48 @@ def test_a_sys_folder_that_cannot_be_read_is_reported_and_what_was_known_stands(
     hidden.rename(host.root)
     loop.round(read=True)
     assert store.writes[2:] == [before]
+
+
+@pytest.mark.parametrize(
+    "denied", [("/",), ("/class/net",), ("/bus/pci/devices",), ("/bus/auxiliary/devices",), ("/class/net", "/bus/pci")]
+)
+def test_a_list_that_may_not_be_read_takes_nothing_away(
+    host: Host, denied: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store()
+    loop = discovery(host, store)
+    loop.round(read=True)
+    before, memory = store.writes[0], loop._observer.memory
+    listed = os.listdir
+
+    def listdir(path: str) -> list[str]:
+        if path.startswith(tuple(f"{host.root}{part}" for part in denied)):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    loop.round(read=True)
+    assert (store.writes[1].sync_status, store.writes[1].interfaces) == ("Failed", before.interfaces)
+    assert "Permission denied" in store.writes[1].message
+    assert loop._observer.memory == memory
+    monkeypatch.setattr(os, "listdir", listed)
+    loop.round(read=True)
+    assert store.writes[2:] == [before]
+
+
+def test_a_folder_that_is_no_sys_folder_takes_nothing_away(host: Host) -> None:
+    store = Store()
+    loop = discovery(host, store)
+    loop.round(read=True)
+    hidden = host.root.rename(host.root.with_name("hidden"))
+    host.root.mkdir()  # a mount that is not there
+    loop.round(read=True)
+    assert (store.writes[1].sync_status, store.writes[1].interfaces) == ("Failed", store.writes[0].interfaces)
+    assert "neither class/net nor bus/pci/devices" in store.writes[1].message
+    host.root.rmdir()
+    hidden.rename(host.root)
+    loop.round(read=True)
+    assert store.writes[2:] == store.writes[:1]
 
 
 def test_a_kernel_that_does_not_answer_is_reported_and_what_was_known_stands(

@@ -10,7 +10,9 @@ from cvji import explain
 from cvji.deployed import Deployed
 from cvji.explain_read import Reader
 from cvji.jobs.report import JobState, Key, RunReport, of_macs
+from cvji.nodes.objects import NODE_STATES
 from cvji.reports.records import GROUP, Delivery, Reason, Record, first_status, write_spec, write_status
+from cvji.settings import NodeConfigMode
 from tests.unit.api import FakeApi
 from tests.unit.world import T0, at, mac, owner, stamp
 
@@ -39,12 +41,15 @@ class Namespace(FakeApi):
 
     def __init__(self, *pods: dict[str, Any]) -> None:
         super().__init__()
-        served = {"ray.io": ("RayJob", "RayCluster"), GROUP: ("JobReport",)}
-        self.answers["/apis"] = {"groups": [{"name": group, "versions": [{"version": "v1"}]} for group in served]}
-        for group, kinds in served.items():
-            resources = [{"name": f"{kind.lower()}s", "kind": kind, "namespaced": True} for kind in kinds]
-            self.answers[f"/apis/{group}/v1"] = {"resources": resources}
+        self.answers["/apis"] = {"groups": []}
+        self.serve("ray.io", "RayJob", "RayCluster")
+        self.serve(GROUP, "JobReport")
         self.put(PODS, *pods)
+
+    def serve(self, group: str, *kinds: str) -> None:
+        self.answers["/apis"]["groups"].append({"name": group, "versions": [{"version": "v1"}]})
+        resources = [{"name": f"{kind.lower()}s", "kind": kind, "namespaced": True} for kind in kinds]
+        self.answers[f"/apis/{group}/v1"] = {"resources": resources}
 
     def put(self, path: str, *items: Any) -> None:
         super().put(path, *items)
@@ -132,3 +137,27 @@ def test_a_pod_of_which_every_job_above_ended_a_while_ago_is_explained_by_the_to
     found = explain.answer(api, Deployed({"LOCATION": "lab"}), "team/w-0", "", "cloudvision", T0 + 1000)
     assert found.explanation
     assert found.explanation.job == "ray.io/RayJob team/tune"
+
+
+def test_of_two_states_of_a_node_the_one_counts_that_the_informer_goes_by() -> None:
+    """A node that an SR-IOV operator had in another namespace before, and with another card in the same slot."""
+    group, kind = NODE_STATES[NodeConfigMode.SRIOVOPERATOR]
+    states = {}
+    for namespace, number, made in (("former", 8, stamp(-1000)), ("operator", 9, stamp(0))):
+        nic = {"name": "ens1", "mac": mac(number), "pciAddress": "0000:3b:00.0"}
+        about = {"name": "node-1", "namespace": namespace, "uid": namespace, "creationTimestamp": made}
+        states[namespace] = {"metadata": about, "status": {"interfaces": [nic]}}
+    host = pod("w-0", owner(*CLUSTER, "ray"))
+    host["metadata"]["annotations"] = {}
+    host["spec"]["hostNetwork"] = True
+    for order in (("former", "operator"), ("operator", "former")):
+        api = Namespace(host)
+        api.put("/apis/ray.io/v1/namespaces/team/rayclusters", named("ray"))
+        api.serve(group, kind)
+        api.put(f"/apis/{group}/v1/sriovnetworknodestates", *(states[name] for name in order))
+        settings = Deployed({"LOCATION": "lab", "NODECONFIG_MODE": "sriovoperator"})
+        found = explain.answer(api, settings, "team/ray", "", "cloudvision", T0 + 1000).explanation
+        assert found
+        assert [nic.address for nic in found.pods[0].nics] == [mac(9)]
+        (problem,) = found.problems
+        assert "former/node-1 and operator/node-1 have different MACs" in problem

@@ -50,6 +50,16 @@ def test_which_nics_are_reported(chosen: NodeInterfaceType, names: list[str]) ->
     assert [nic.name for nic in state(PFS, chosen).nics] == names
 
 
+@pytest.mark.parametrize(
+    ("chosen", "count"), [(NodeInterfaceType.ALL, 1), (NodeInterfaceType.PF, 0), (NodeInterfaceType.VF, 1)]
+)
+def test_a_vf_whose_pf_cannot_be_seen_is_a_vf(chosen: NodeInterfaceType, count: int) -> None:
+    alone = {"name": "ens1v0", "type": "vf", "mac": "02:00:00:00:01:11", "pciAddress": "0000:3b:00.2"}
+    found = state([alone], chosen)
+    assert (len(found.nics), found.none) == (count, not count)
+    assert found.fabric == ("02:00:00:00:01:11",)  # what a pod on the host's network holds is not chosen
+
+
 def test_the_payload_is_the_contracts() -> None:
     nic = {
         "name": "e0",

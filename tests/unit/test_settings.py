@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from cvji.cli import app
 from cvji.commands import DiscoverSettings, InformerSettings, JobSettings
+from cvji.deployed import Deployed
 from cvji.informer import run as informer
 from cvji.settings import Mode, SettingsError, address, duration, group_kinds, names, read
 
@@ -27,12 +28,34 @@ def test_what_is_no_duration(text: str) -> None:
         duration(text)
 
 
-@pytest.mark.parametrize("text", ["cv.example.com", "cv:443", "10.0.0.1:8443", "[::1]:443", "[2001:db8::1]"])
+@pytest.mark.parametrize(
+    "text", ["cv.example.com", "cv:443", "10.0.0.1:8443", "[::1]:443", "[2001:db8::1]", "my_cv.a-b.io"]
+)
 def test_servers(text: str) -> None:
     assert address(f" {text} ") == text
 
 
-@pytest.mark.parametrize("text", ["", "https://cv", "cv/path", "cv:0", "cv:99999", "a b", "user@cv", "cv:"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "https://cv",
+        "cv/path",
+        "cv:0",
+        "cv:99999",
+        "a b",
+        "user@cv",
+        "cv:",
+        "a..b",
+        "a.",
+        "a-",
+        "[:::::]",
+        "[10.0.0.1]",
+        f"{'a' * 64}.io",
+        f"a.{'b' * 64}:443",
+        ".".join(["a" * 63] * 4),
+    ],
+)
 def test_what_is_no_server(text: str) -> None:
     with pytest.raises(ValueError, match="host or host:port"):
         address(text)
@@ -78,11 +101,9 @@ def test_a_wrong_duration_names_its_setting(name: str, text: str) -> None:
         read(InformerSettings, GOOD | {name: text}, {})
 
 
-@pytest.mark.parametrize(("arguments", "events"), [([], True), (["--no-events"], False), (["--events"], True)])
-@pytest.mark.parametrize("variable", ["", "false"])
-def test_a_flag_that_is_on_by_default_can_be_taken_back(
-    arguments: list[str], events: bool, variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[InformerSettings]:
+    """The settings with which the informer was started."""
     found: list[InformerSettings] = []
 
     def run(settings: InformerSettings) -> int:
@@ -91,10 +112,27 @@ def test_a_flag_that_is_on_by_default_can_be_taken_back(
 
     monkeypatch.setattr(informer, "run", run)
     monkeypatch.setattr("cvji.cli.configure", lambda *_, **__: None)  # logging is the whole process's
+    return found
+
+
+@pytest.mark.parametrize(
+    "text", ["a.b/C,d.e/F", "a.b/C d.e/F", " a.b/C,\n d.e/F,\n", "a.b/C\nd.e/F\n", ", a.b/C\td.e/F"]
+)
+def test_other_commands_read_the_informers_variable_as_it_does(text: str, started: list[InformerSettings]) -> None:
+    environment = {"JOB_KINDS": text, "LOCATION": "lab"}
+    assert CliRunner().invoke(app, ["informer", "--dry-run"], env=environment).exit_code == 0
+    assert started[0].job_kinds == Deployed(environment).kinds() == (("a.b", "C"), ("d.e", "F"))
+
+
+@pytest.mark.parametrize(("arguments", "events"), [([], True), (["--no-events"], False), (["--events"], True)])
+@pytest.mark.parametrize("variable", ["", "false"])
+def test_a_flag_that_is_on_by_default_can_be_taken_back(
+    arguments: list[str], events: bool, variable: str, started: list[InformerSettings]
+) -> None:
     environment = {"EVENTS": variable, "LOCATION": "lab"}
     done = CliRunner().invoke(app, ["informer", "--dry-run", *arguments], env=environment)
     assert done.exit_code == 0
-    assert found[0].events == (events if arguments else not variable)
+    assert started[0].events == (events if arguments else not variable)
 
 
 def test_what_is_not_given_or_empty_has_its_default() -> None:
@@ -124,6 +162,7 @@ def test_a_token_is_taken_out_of_the_environment_and_not_shown() -> None:
         ({"jobconfig_mode": "nic"}, "JOBCONFIG_MODE (--jobconfig-mode) is 'nic': it must be one of interface, node"),
         ({"api_server": "https://cv"}, "API_SERVER (--api-server) is 'https://cv': it must be host or host:port"),
         ({"kind_retry": "soon"}, "KIND_RETRY (--kind-retry) is 'soon': it must be a duration, such as"),
+        ({"kind_retry": "0"}, "KIND_RETRY (--kind-retry) is '0': it must be at least 1s"),
         ({"location": " "}, "LOCATION (--location) is not set"),
         ({"leader_elect": True}, "LEADER_ELECT needs STATE_NAMESPACE"),
         ({"api_server": None}, "API_SERVER (--api-server) is not set"),

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from cvji.commands import (
     NodeSettings,
     ReconcileSettings,
 )
-from cvji.settings import Declared, Place, Settings, declared
+from cvji.settings import Declared, Place, Settings, SettingsError, declared, read
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("deploy_settings", ROOT / "manifests/deploy/settings.py")
@@ -48,6 +49,21 @@ ALL = sorted(
     {one for kind in COMMANDS for one in declared(kind) if one.env},
     key=lambda one: (one.env, one.shown_default),
 )
+
+
+def test_these_are_all_commands() -> None:
+    def below(kind: type[Settings]) -> set[type[Settings]]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    assert set(COMMANDS) == {kind for kind in below(Settings) if not kind.__subclasses__()}
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_no_command_leaves_a_secret_to_the_programs_that_it_starts(kind: type[Settings]) -> None:
+    environment = {"API_TOKEN": "s3cret", "PATH": "/bin"}
+    with suppress(SettingsError):
+        read(kind, {"node_name": "n", "location": "lab", "dry_run": True}, environment)
+    assert environment == {"PATH": "/bin"}
 
 
 def rows() -> list[tuple[str, str]]:
