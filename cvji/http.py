@@ -50,35 +50,57 @@ def within(seconds: float) -> Iterator[None]:
         _deadline.at = float("inf")
 
 
+class _Answer(http.client.HTTPResponse):
+    """An answer, after the interim ones (1xx), of which http.client passes over 100 alone."""
+
+    def begin(self) -> None:
+        """Read status and headers, as http.client does. Raises HTTPException."""
+        super().begin()
+        while 100 <= self.status < 200:
+            if self.status == 101:  # nobody asked for another protocol, and what follows is no HTTP
+                raise http.client.BadStatusLine("HTTP 101 to a request that asks for no other protocol")
+            self.headers = self.msg = None  # type: ignore[assignment]  # begin() reads nothing where it has some
+            super().begin()
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    """urllib3's connection, kept to the deadline."""
+
+    response_class = _Answer
+    _held: list[bytes] | None = None  # what request() is to send, while it is put together
+
+    def request(self, *args: Any, **options: Any) -> None:
+        """Send a request, as urllib3 does, but headers and body in one write: the server wakes up once."""
+        held: list[bytes] = []
+        self._held = held
+        try:
+            super().request(*args, **options)
+        finally:
+            self._held = None
+        self.send(b"".join(held))
+
+    def send(self, data: Any) -> None:
+        """Send bytes, as http.client does. Raises TimeoutError."""
+        if self._held is not None:
+            self._held.append(data)
+            return
+        if time.monotonic() >= _deadline.at:
+            raise TimeoutError("not sent in time")
+        super().send(data)
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
 def _https_pool(connected: Callable[[Any], None]) -> type[urllib3.HTTPSConnectionPool]:
-    """urllib3's pool, with connections that keep to the deadline and give their socket to `connected`."""
+    """urllib3's pool, with connections that give their socket to `connected`."""
 
-    class Connection(urllib3.connection.HTTPSConnection):
-        _held: list[bytes] | None = None  # what request() is to send, while it is put together
-
+    class Connection(_Connection, urllib3.connection.HTTPSConnection):
         def connect(self) -> None:
             """Connect, with TLS, as http.client does."""
             super().connect()
             connected(self.sock)
-
-        def request(self, *args: Any, **options: Any) -> None:
-            """Send a request, as urllib3 does, but headers and body in one write: the server wakes up once."""
-            held: list[bytes] = []
-            self._held = held
-            try:
-                super().request(*args, **options)
-            finally:
-                self._held = None
-            self.send(b"".join(held))
-
-        def send(self, data: Any) -> None:
-            """Send bytes, as http.client does. Raises TimeoutError."""
-            if self._held is not None:
-                self._held.append(data)
-                return
-            if time.monotonic() >= _deadline.at:
-                raise TimeoutError("not sent in time")
-            super().send(data)
 
     class Pool(urllib3.HTTPSConnectionPool):
         ConnectionCls = Connection
@@ -100,7 +122,7 @@ def pool(
     else:
         headers = urllib3.make_headers(proxy_basic_auth=through.auth) if through.auth else None
         manager = urllib3.ProxyManager(through.url, proxy_headers=headers, **options)
-    manager.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _https_pool(connected)}
+    manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _https_pool(connected)}
     return manager
 
 
