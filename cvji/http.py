@@ -6,8 +6,10 @@ service and pod networks.
 """
 
 import http.client
+import io
 import ipaddress
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,9 +41,10 @@ _deadline = _Deadline()
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Requests of this thread begin to send within `seconds` from now or raise TimeoutError.
+    """Requests that this thread makes in here are over within `seconds` from now, or raise TimeoutError.
 
-    urllib3's timeouts do not see that the process was stopped while it connected, and would send when it goes on.
+    With all of the answer, also where its body is read later. urllib3's timeouts are of each read, so an answer that
+    comes byte by byte has none; and they do not see that the process was stopped while it connected.
     """
     _deadline.at = time.monotonic() + seconds
     try:
@@ -50,8 +53,43 @@ def within(seconds: float) -> Iterator[None]:
         _deadline.at = float("inf")
 
 
+def _no_longer_than(seconds: float | None, at: float) -> float:
+    """A socket's timeout that ends with the deadline too. Raises TimeoutError."""
+    left = at - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left if seconds is None else min(seconds, left)
+
+
+class _Timely(io.RawIOBase):
+    """What a socket receives, until the deadline."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, at: float) -> None:
+        self._raw, self._sock, self._at = raw, sock, at
+        self._timeout = sock.gettimeout()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Wait for some bytes. Raises TimeoutError."""
+        self._sock.settimeout(_no_longer_than(self._timeout, self._at))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._raw.close()
+        super().close()
+
+
 class _Answer(http.client.HTTPResponse):
-    """An answer, after the interim ones (1xx), of which http.client passes over 100 alone."""
+    """An answer, after the interim ones (1xx), of which http.client passes over 100 alone. Read until the deadline."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        if _deadline.at < float("inf"):
+            self.fp = io.BufferedReader(_Timely(self.fp.detach(), sock, _deadline.at))
 
     def begin(self) -> None:
         """Read status and headers, as http.client does. Raises HTTPException."""
@@ -68,6 +106,14 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     response_class = _Answer
     _held: list[bytes] | None = None  # what request() is to send, while it is put together
+
+    def _new_conn(self) -> socket.socket:
+        if _deadline.at == float("inf"):
+            return super()._new_conn()
+        self.timeout = _no_longer_than(self.timeout, _deadline.at)
+        sock = super()._new_conn()
+        sock.settimeout(_no_longer_than(self.timeout, _deadline.at))  # of the TLS handshake
+        return sock
 
     def request(self, *args: Any, **options: Any) -> None:
         """Send a request, as urllib3 does, but headers and body in one write: the server wakes up once."""
@@ -126,8 +172,8 @@ def pool(
     return manager
 
 
-# How urllib3 names the connection before it says what went wrong: the server is named already where this is shown.
-_CONNECTION = re.compile(r"\w*Connection\(host='[^']*', port=\d+\): ")
+# How urllib3 names the connection or its pool before it says what went wrong: the server is named where this is shown.
+_CONNECTION = re.compile(r"\w*(?:Connection|Pool)\(host='[^']*', port=\d+\): ")
 
 
 def excerpt(text: str, secrets: Iterable[str]) -> str:

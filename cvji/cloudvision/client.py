@@ -139,7 +139,7 @@ class Client:
         self._pool.clear()
 
     def send(self, request: Request, within: float = READ_TIMEOUT) -> Answer:
-        """Make one attempt, of at most about `within` seconds. Every failure is an Answer; nothing is raised."""
+        """Make one attempt, of at most `within` seconds. Every failure is an Answer; nothing is raised."""
         seconds = min(self._timeout, within)
         timeout = urllib3.Timeout(connect=min(http.CONNECT_TIMEOUT, seconds), total=seconds)
         try:

@@ -1,5 +1,7 @@
 """What both servers' answers mean, whatever bytes they are made of: none is taken for another request's."""
 
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 from cvji.cloudvision.client import Client, Token, Verdict
 from cvji.cloudvision.payloads import Request
-from cvji.kube.client import Api
+from cvji.kube.client import Api, ApiError
 from cvji.settings import CloudVision
 from tests.e2e.kit import write_kubeconfig
 from tests.simulator.raw import OK, RawServer
@@ -22,7 +24,7 @@ def client_of(server: RawServer, connections: int = 1) -> Client:
 
 def api_of(server: RawServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
     cluster = {"certificate-authority": str(server.ca_file)}
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(folder, f"https://{server.address}", **cluster)))
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(folder, f"https://{server.address}", None, **cluster)))
     return Api()
 
 
@@ -65,3 +67,65 @@ def test_a_change_of_protocol_that_nobody_asked_for_is_no_answer_and_ends_the_co
 def test_an_interim_answer_of_the_api_server_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer(tmp_path, lambda _, send: send(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)) as server:
         assert api_of(server, tmp_path, monkeypatch).get("/") == b"{}"
+
+
+HEADERS, BODY = b"HTTP/1.1 503 Away\r\nX: ", b"HTTP/1.1 503 Away\r\nContent-Length: 200\r\n\r\n"
+CHUNKS = b"HTTP/1.1 503 Away\r\nTransfer-Encoding: chunked\r\n\r\n"
+DRIPS = pytest.mark.parametrize(("head", "piece"), [(HEADERS, b"a"), (BODY, b"a"), (CHUNKS, b"1\r\na\r\n")])
+
+
+@DRIPS
+def test_an_answer_that_comes_byte_by_byte_has_no_longer_than_others(tmp_path: Path, head: bytes, piece: bytes) -> None:
+    came_whole = threading.Event()
+
+    def answer(request: bytes, send: Send) -> None:
+        if request.endswith(b"first"):
+            send(head)
+            server.drip(send, piece)
+            came_whole.set()
+        else:
+            send(BAD)
+
+    with RawServer(tmp_path, answer) as server:
+        client = client_of(server)
+        assert client.send(report(b"first"), within=0.5).verdict is Verdict.BUSY
+        assert not came_whole.is_set()
+        assert client.send(report(b"second"), within=20).status == 400
+        client.close()
+
+
+@DRIPS
+def test_an_answer_of_the_api_server_byte_by_byte_has_no_longer_than_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, piece: bytes
+) -> None:
+    came_whole = threading.Event()
+
+    def answer(_: bytes, send: Send) -> None:
+        send(head.replace(b"503 Away", b"200 OK"))
+        server.drip(send, piece)
+        came_whole.set()
+
+    with RawServer(tmp_path, answer) as server:
+        api = api_of(server, tmp_path, monkeypatch)
+        with pytest.raises(ApiError, match=r"^Read timed out"):
+            api.get("/", timeout=0.5)
+        with pytest.raises(ApiError, match=r"^Read timed out"):
+            api.send("PUT", "/", b"{}", timeout=0.5)
+        assert not came_whole.is_set()
+
+
+def test_a_page_may_take_longer_than_silence_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(_: bytes, send: Send) -> None:
+        send(b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n")
+        server.drip(send, pieces=30)
+
+    with RawServer(tmp_path, answer) as server:
+        assert api_of(server, tmp_path, monkeypatch).get("/", silence=1.0) == b"a" * 30
+
+
+def test_a_handshake_that_never_ends_is_over_in_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf, RawServer(tmp_path, lambda *_: None) as server:
+        server.address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        client = client_of(server)
+        assert client.send(report(b"first"), within=0.3).verdict is Verdict.BUSY
+        client.close()
