@@ -26,7 +26,9 @@ from cvji.settings import SettingsError
 
 CONNECT_TIMEOUT = 10.0
 ERROR_LIMIT = 500  # characters that are kept of an error's text
-ERRORS = (urllib3.exceptions.HTTPError, OSError)  # what a request or the reading of its answer may raise
+# What a request or the reading of its answer may raise: http.client lets ValueError and OverflowError through where a
+# length is odd, such as a chunk of -5 bytes, and TLS a ValueError where another thread ended the connection.
+ERRORS = (urllib3.exceptions.HTTPError, OSError, ValueError, OverflowError)
 PORTS = {"http": 80, "https": 443}
 
 

@@ -183,10 +183,9 @@ class Client:
         except http.ERRORS:
             body = b""  # the status alone decides
         finally:
-            if response.length_remaining:
+            if not response.closed:  # not read to its end: the next request on the connection would read on
                 response.close()
-            else:
-                response.release_conn()
+            response.release_conn()
         return _error_of(body) if response.status >= 300 else _ErrorBody()
 
     def words(self, text: str) -> str:

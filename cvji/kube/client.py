@@ -133,7 +133,7 @@ class Api:
                     redirect=False,
                     preload_content=False,
                 )
-        except (*http.ERRORS, ValueError) as err:
+        except http.ERRORS as err:
             raise ApiError(0, http.transport_error(err, secrets)) from None
         if response.status < 300:
             return response
@@ -217,7 +217,7 @@ class Api:
             opened(response.shutdown)
             try:
                 yield from _lines(_chunks(response))
-            except (*http.ERRORS, ValueError) as err:  # ValueError: TLS, ended by `opened`'s caller
+            except http.ERRORS as err:
                 raise ApiError(0, http.transport_error(err)) from None
 
 

@@ -1,5 +1,6 @@
 """What both servers' answers mean, whatever bytes they are made of: none is taken for another request's."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cvji.cloudvision.client import Client, Token, Verdict
+from cvji.cloudvision.client import BODY_LIMIT, Answer, Client, Token, Verdict
 from cvji.cloudvision.payloads import Request
 from cvji.kube.client import Api, ApiError
 from cvji.settings import CloudVision
@@ -129,3 +130,71 @@ def test_a_handshake_that_never_ends_is_over_in_time(tmp_path: Path) -> None:
         client = client_of(server)
         assert client.send(report(b"first"), within=0.3).verdict is Verdict.BUSY
         client.close()
+
+
+def chunked(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+def counted(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.mark.parametrize("size", [BODY_LIMIT, BODY_LIMIT + 1, 2 * BODY_LIMIT + 100])
+@pytest.mark.parametrize("form", [chunked, counted])
+def test_what_is_left_of_a_large_answer_is_not_the_next_ones(
+    tmp_path: Path, form: Callable[[bytes], bytes], size: int
+) -> None:
+    whole = form(b"x" * size)
+    cut = whole.index(b"xx") + BODY_LIMIT
+    late: list[Send] = []
+
+    def answer(request: bytes, send: Send) -> None:
+        if request.endswith(b"first"):
+            send(whole[:cut])
+            late.append(send)
+        else:
+            with contextlib.suppress(OSError):
+                late[0](whole[cut:])
+            send(BAD)
+
+    with RawServer(tmp_path, answer) as server:
+        client = client_of(server)
+        assert client.send(report(b"first")).verdict is Verdict.DELIVERED
+        second: list[Answer] = []
+        # It waits for ever where the only connection was not put back.
+        thread = threading.Thread(target=lambda: second.append(client.send(report(b"second"))), daemon=True)
+        thread.start()
+        thread.join(20)
+        assert [found.status for found in second] == [400]
+        client.close()
+
+
+def test_an_answer_read_to_its_end_leaves_its_connection_to_the_next(tmp_path: Path) -> None:
+    answers = iter([OK, chunked(b"x" * 5000), BAD, b"HTTP/1.1 204 No Content\r\n\r\n", OK])
+    with RawServer(tmp_path, lambda _, send: send(next(answers))) as server:
+        client = client_of(server)
+        assert [client.send(report(b"a")).status for _ in range(5)] == [200, 200, 400, 204, 200]
+        assert server.connections == 1
+        client.close()
+
+
+@pytest.mark.parametrize("size", [b"-5", b"-1", b"+5", b"0x5", b"zz", b"", b"f" * 20, b"f" * 70_000])
+def test_an_answer_in_chunks_of_no_size_is_what_its_status_says(
+    tmp_path: Path, size: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: bytes, send: Send) -> None:
+        status = b"200 OK" if request.endswith(b"first") or request.startswith(b"GET") else b"500 Odd"
+        send(b"HTTP/1.1 " + status + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\nabcde\r\n0\r\n\r\n")
+        if size == b"-1":
+            server.drip(send)
+
+    with RawServer(tmp_path, answer) as server:
+        client = client_of(server)
+        assert client.send(report(b"first"), within=1.0).verdict is Verdict.DELIVERED
+        assert client.send(report(b"second"), within=1.0).verdict is Verdict.RETRY
+        client.close()
+        api = api_of(server, tmp_path, monkeypatch)
+        if size not in (b"+5", b"0x5"):  # which Python takes for numbers
+            with pytest.raises(ApiError):
+                api.get("/", timeout=1.0)
