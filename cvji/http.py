@@ -6,8 +6,10 @@ service and pod networks.
 """
 
 import http.client
+import io
 import ipaddress
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +26,9 @@ from cvji.settings import SettingsError
 
 CONNECT_TIMEOUT = 10.0
 ERROR_LIMIT = 500  # characters that are kept of an error's text
-ERRORS = (urllib3.exceptions.HTTPError, OSError)  # what a request or the reading of its answer may raise
+# What a request or the reading of its answer may raise: http.client lets ValueError and OverflowError through where a
+# length is odd, such as a chunk of -5 bytes, and TLS a ValueError where another thread ended the connection.
+ERRORS = (urllib3.exceptions.HTTPError, OSError, ValueError, OverflowError)
 PORTS = {"http": 80, "https": 443}
 
 
@@ -39,9 +43,10 @@ _deadline = _Deadline()
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Requests of this thread begin to send within `seconds` from now or raise TimeoutError.
+    """Requests that this thread makes in here are over within `seconds` from now, or raise TimeoutError.
 
-    urllib3's timeouts do not see that the process was stopped while it connected, and would send when it goes on.
+    With all of the answer, also where its body is read later. urllib3's timeouts are of each read, so an answer that
+    comes byte by byte has none; and they do not see that the process was stopped while it connected.
     """
     _deadline.at = time.monotonic() + seconds
     try:
@@ -50,35 +55,100 @@ def within(seconds: float) -> Iterator[None]:
         _deadline.at = float("inf")
 
 
+def _no_longer_than(seconds: float | None, at: float) -> float:
+    """A socket's timeout that ends with the deadline too. Raises TimeoutError."""
+    left = at - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left if seconds is None else min(seconds, left)
+
+
+class _Timely(io.RawIOBase):
+    """What a socket receives, until the deadline."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, at: float) -> None:
+        self._raw, self._sock, self._at = raw, sock, at
+        self._timeout = sock.gettimeout()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Wait for some bytes. Raises TimeoutError."""
+        self._sock.settimeout(_no_longer_than(self._timeout, self._at))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer, after the interim ones (1xx), of which http.client passes over 100 alone. Read until the deadline."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        if _deadline.at < float("inf"):
+            self.fp = io.BufferedReader(_Timely(self.fp.detach(), sock, _deadline.at))
+
+    def begin(self) -> None:
+        """Read status and headers, as http.client does. Raises HTTPException."""
+        super().begin()
+        while 100 <= self.status < 200:
+            if self.status == 101:  # nobody asked for another protocol, and what follows is no HTTP
+                raise http.client.BadStatusLine("HTTP 101 to a request that asks for no other protocol")
+            self.headers = self.msg = None  # type: ignore[assignment]  # begin() reads nothing where it has some
+            super().begin()
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    """urllib3's connection, kept to the deadline."""
+
+    response_class = _Answer
+    _held: list[bytes] | None = None  # what request() is to send, while it is put together
+
+    def _new_conn(self) -> socket.socket:
+        if _deadline.at == float("inf"):
+            return super()._new_conn()
+        self.timeout = _no_longer_than(self.timeout, _deadline.at)
+        sock = super()._new_conn()
+        sock.settimeout(_no_longer_than(self.timeout, _deadline.at))  # of the TLS handshake
+        return sock
+
+    def request(self, *args: Any, **options: Any) -> None:
+        """Send a request, as urllib3 does, but headers and body in one write: the server wakes up once."""
+        held: list[bytes] = []
+        self._held = held
+        try:
+            super().request(*args, **options)
+        finally:
+            self._held = None
+        self.send(b"".join(held))
+
+    def send(self, data: Any) -> None:
+        """Send bytes, as http.client does. Raises TimeoutError."""
+        if self._held is not None:
+            self._held.append(data)
+            return
+        if time.monotonic() >= _deadline.at:
+            raise TimeoutError("not sent in time")
+        super().send(data)
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
 def _https_pool(connected: Callable[[Any], None]) -> type[urllib3.HTTPSConnectionPool]:
-    """urllib3's pool, with connections that keep to the deadline and give their socket to `connected`."""
+    """urllib3's pool, with connections that give their socket to `connected`."""
 
-    class Connection(urllib3.connection.HTTPSConnection):
-        _held: list[bytes] | None = None  # what request() is to send, while it is put together
-
+    class Connection(_Connection, urllib3.connection.HTTPSConnection):
         def connect(self) -> None:
             """Connect, with TLS, as http.client does."""
             super().connect()
             connected(self.sock)
-
-        def request(self, *args: Any, **options: Any) -> None:
-            """Send a request, as urllib3 does, but headers and body in one write: the server wakes up once."""
-            held: list[bytes] = []
-            self._held = held
-            try:
-                super().request(*args, **options)
-            finally:
-                self._held = None
-            self.send(b"".join(held))
-
-        def send(self, data: Any) -> None:
-            """Send bytes, as http.client does. Raises TimeoutError."""
-            if self._held is not None:
-                self._held.append(data)
-                return
-            if time.monotonic() >= _deadline.at:
-                raise TimeoutError("not sent in time")
-            super().send(data)
 
     class Pool(urllib3.HTTPSConnectionPool):
         ConnectionCls = Connection
@@ -100,12 +170,12 @@ def pool(
     else:
         headers = urllib3.make_headers(proxy_basic_auth=through.auth) if through.auth else None
         manager = urllib3.ProxyManager(through.url, proxy_headers=headers, **options)
-    manager.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _https_pool(connected)}
+    manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _https_pool(connected)}
     return manager
 
 
-# How urllib3 names the connection before it says what went wrong: the server is named already where this is shown.
-_CONNECTION = re.compile(r"\w*Connection\(host='[^']*', port=\d+\): ")
+# How urllib3 names the connection or its pool before it says what went wrong: the server is named where this is shown.
+_CONNECTION = re.compile(r"\w*(?:Connection|Pool)\(host='[^']*', port=\d+\): ")
 
 
 def excerpt(text: str, secrets: Iterable[str]) -> str:

@@ -4,11 +4,14 @@ Decides what an answer means, never when to try again: that is the outbox's.
 """
 
 import enum
+import logging
 import os
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ import urllib3
 from cvji import http
 from cvji.cloudvision.payloads import Request
 from cvji.settings import CloudVision, SettingsError
+
+log = logging.getLogger(__name__)
 
 READ_TIMEOUT = 30.0  # a slow answer is better than a second request for the same thing
 BODY_LIMIT = 64 * 1024
@@ -50,13 +55,22 @@ class Answer(msgspec.Struct, frozen=True):
         return http.failure(self.status, self.message)
 
 
+Stamp = tuple[int, int, int]
+
+
+def _stamp(file: Path) -> Stamp:
+    """What changes with a file's content or permissions. Raises OSError."""
+    stat = file.stat()
+    return stat.st_ctime_ns, stat.st_ino, stat.st_size
+
+
 class Token:
     """The bearer token, read again from its file when that changes. Never shown."""
 
     def __init__(self, value: str = "", file: str = "") -> None:
         """Raises SettingsError if the file cannot be read or what it holds cannot be a token."""
         self._file = Path(file) if file else None
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Stamp | None = None
         self._value = value
         self._earlier = ""  # the value before: a request that is under way may carry it
         if self._file is not None:
@@ -69,21 +83,20 @@ class Token:
 
     def _read(self, file: Path) -> str:
         try:
-            stat = file.stat()
+            stamp = _stamp(file)
             value = file.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as err:
             reason = err.strerror if isinstance(err, OSError) else "not text"
             raise SettingsError(f"API_TOKEN_FILE {file} cannot be read: {reason}") from None
         _check_token(value, f"API_TOKEN_FILE {file}")
-        self._seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        self._seen = stamp
         return value
 
     def current(self) -> str:
         """The token as it is now; the last good one while its file is being replaced."""
         if self._file is not None:
             with suppress(OSError, SettingsError):
-                stat = self._file.stat()
-                if (stat.st_mtime_ns, stat.st_ino, stat.st_size) != self._seen:
+                if _stamp(self._file) != self._seen:
                     self._earlier, self._value = self._value, self._read(self._file)
         return self._value
 
@@ -121,14 +134,9 @@ class Client:
         self._wall = wall
         self._timeout = timeout
         options = {"assert_hostname": False} if server.insecure else {}
-        self._pool = http.pool(
-            http.proxy_for(self._base, os.environ),
-            maxsize=connections,
-            block=True,
-            connected=connected,
-            ssl_context=_tls(server),
-            **options,
-        )
+        through = http.proxy_for(self._base, os.environ)
+        open_pool = partial(http.pool, through, maxsize=connections, block=True, connected=connected, **options)
+        self._pools = _Pools(server, open_pool)
 
     def token(self) -> str:
         """The token that the next request will carry; for noticing that it changed, not for showing."""
@@ -136,10 +144,10 @@ class Client:
 
     def close(self) -> None:
         """Close every kept connection."""
-        self._pool.clear()
+        self._pools.current().clear()
 
     def send(self, request: Request, within: float = READ_TIMEOUT) -> Answer:
-        """Make one attempt, of at most about `within` seconds. Every failure is an Answer; nothing is raised."""
+        """Make one attempt, of at most `within` seconds. Every failure is an Answer; nothing is raised."""
         seconds = min(self._timeout, within)
         timeout = urllib3.Timeout(connect=min(http.CONNECT_TIMEOUT, seconds), total=seconds)
         try:
@@ -159,7 +167,7 @@ class Client:
         headers = {"Authorization": f"Bearer {self.token()}", "Accept": "application/json", "User-Agent": "cvji"}
         if body:
             headers["Content-Type"] = "application/json"
-        return self._pool.request(
+        return self._pools.current().request(
             method,
             self._base + path,
             body=body or None,
@@ -183,10 +191,9 @@ class Client:
         except http.ERRORS:
             body = b""  # the status alone decides
         finally:
-            if response.length_remaining:
+            if not response.closed:  # not read to its end: the next request on the connection would read on
                 response.close()
-            else:
-                response.release_conn()
+            response.release_conn()
         return _error_of(body) if response.status >= 300 else _ErrorBody()
 
     def words(self, text: str) -> str:
@@ -206,6 +213,35 @@ def _verdict(status: int) -> Verdict:
     if status >= 500 or status in (409, 499):  # aborted, or cancelled on the way: neither is about the report
         return Verdict.RETRY
     return Verdict.REFUSED
+
+
+class _Pools:
+    """Kept connections, which trust what API_CA_FILE holds: where it has changed, new ones."""
+
+    def __init__(self, server: CloudVision, open_pool: Callable[..., urllib3.PoolManager]) -> None:
+        """Raises SettingsError if the CA file cannot be used."""
+        self._server, self._open = server, open_pool
+        self._lock = threading.Lock()
+        self._seen = self._look()
+        self._pool = open_pool(ssl_context=_tls(server))
+
+    def _look(self) -> Stamp | None:
+        with suppress(OSError):
+            return _stamp(Path(self._server.ca_file)) if self._server.ca_file else None
+        return None
+
+    def current(self) -> urllib3.PoolManager:
+        """The pool for a request that begins now; that of the last good file while it is being replaced."""
+        with self._lock:
+            stamp = self._look()
+            if stamp != self._seen:
+                self._seen = stamp
+                try:  # requests that are under way end on the connections that they have
+                    self._pool = self._open(ssl_context=_tls(self._server))
+                    log.info("API_CA_FILE %s has changed; it is what is trusted now", self._server.ca_file)
+                except SettingsError as err:
+                    log.warning("%s; what it held before is trusted still", err)
+            return self._pool
 
 
 def _tls(server: CloudVision) -> ssl.SSLContext:

@@ -35,7 +35,8 @@ CONNECTIONS = 8
 class Parcel(msgspec.Struct, eq=False):
     """One key whose report is to be sent. `since` is when it began to wait.
 
-    `failures` are its own; `round` is how many of the service in a row were known when its last attempt began.
+    `failures` are its own; `round` is how many of the service in a row were known when its last attempt began, and
+    `tokens` how many changes of the token.
     `refused` says that CloudVision understood the last attempt and did not take it.
     """
 
@@ -44,6 +45,7 @@ class Parcel(msgspec.Struct, eq=False):
     since: float
     failures: int = 0
     round: int = 0
+    tokens: int = 0
     needs_token: bool = False
     refused: bool = False
 
@@ -61,6 +63,7 @@ class Outbox:
         self._serial = itertools.count()
         self._paused_until = 0.0
         self._failures = 0  # in a row, of the service as a whole
+        self._tokens = 0  # changes of it
 
     def __len__(self) -> int:
         return len(self._waiting.keys() | self._in_flight.keys())
@@ -86,7 +89,7 @@ class Outbox:
             if self._waiting.get(parcel.key) is parcel:
                 del self._waiting[parcel.key]
                 self._in_flight[parcel.key] = parcel
-                parcel.round = self._failures
+                parcel.round, parcel.tokens = self._failures, self._tokens
                 return parcel
         return None
 
@@ -108,6 +111,9 @@ class Outbox:
     def settle(self, parcel: Parcel, answer: Answer, now: float) -> None:
         """An attempt is over: forget the parcel, or schedule it again unless a newer one waits."""
         del self._in_flight[parcel.key]
+        if parcel.tokens != self._tokens and answer.verdict in (Verdict.UNAUTHORIZED, Verdict.FORBIDDEN):
+            self._put_again(parcel, now)  # with another token than it may have carried
+            return
         delivered = answer.verdict is Verdict.DELIVERED
         if answer.verdict is not Verdict.BUSY:  # which says nothing about this report
             parcel.failures += 1
@@ -131,9 +137,15 @@ class Outbox:
             if delivered:
                 self._paused_until = 0.0
 
+    def _put_again(self, parcel: Parcel, now: float) -> None:
+        newer = self._waiting.setdefault(parcel.key, parcel)
+        newer.since = parcel.since
+        self._schedule(newer, now)
+
     def token_changed(self, now: float) -> None:
         """Whatever the old token stopped may go at once."""
         self._paused_until, self._failures = 0.0, 0
+        self._tokens += 1
         for parcel in self._waiting.values():
             if parcel.needs_token:
                 parcel.needs_token = False

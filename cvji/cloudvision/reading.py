@@ -19,7 +19,8 @@ from cvji.cloudvision.payloads import JOB_CONFIG, EntryKey, Values
 from cvji.settings import CloudVision
 
 T = TypeVar("T")
-TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
+READ_TIMEOUT = 30.0
+TIMEOUT = urllib3.Timeout(connect=5.0, read=READ_TIMEOUT)
 CHUNK = 64 * 1024
 LINE_LIMIT = 4 * 1024 * 1024  # one resource: far beyond the largest job
 
@@ -128,7 +129,7 @@ class Reader:
 
     def _all(self, wanted: dict[str, str]) -> Iterator[JobEntry]:
         body = msgspec.json.encode({"partialEqFilter": [wanted]})
-        response = self._open("POST", f"{JOB_CONFIG}/all", body)
+        response = self._open("POST", f"{JOB_CONFIG}/all", body, float("inf"))  # a line for each job there ever was
         rest = b""
         try:
             for chunk in response.stream(CHUNK, decode_content=True):
@@ -155,9 +156,12 @@ class Reader:
         if job is not None and all(getattr(job, name) == value for name, value in wanted.items()):
             yield job
 
-    def _open(self, method: str, path: str, body: bytes = b"") -> urllib3.BaseHTTPResponse:
+    def _open(
+        self, method: str, path: str, body: bytes = b"", within: float = READ_TIMEOUT
+    ) -> urllib3.BaseHTTPResponse:
         try:
-            response = self._client.exchange(method, path, body, TIMEOUT)
+            with http.within(within):
+                response = self._client.exchange(method, path, body, TIMEOUT)
         except http.ERRORS as err:
             raise ReadError(0, self._client.trouble(err)) from None
         self.server_time = http.date(response.headers.get("Date"))

@@ -26,6 +26,9 @@ from cvji.settings import SettingsError
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT = 60.0
+# Of a whole answer. API servers end any request but a watch after a minute (--request-timeout), unless told otherwise;
+# 500 large objects over a slow connection may be longer on their way.
+PAGE_TIMEOUT = 300.0
 RETRY_AFTER_LIMIT = 300.0
 # The API server sends a bookmark about once a minute (cacher's bookmarkFrequency); a watch that is silent
 # for longer is a half-open connection.
@@ -101,10 +104,16 @@ class Api:
         query: Mapping[str, str | int] | None = None,
         body: bytes | None = None,
         content_type: str = JSON,
-        read_timeout: float = READ_TIMEOUT,
         headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float,
+        silence: float = READ_TIMEOUT,
     ) -> urllib3.BaseHTTPResponse:
-        """One exchange, its body not read yet. Raises ApiError."""
+        """One exchange, its body not read yet. Raises ApiError.
+
+        It may last for `timeout` seconds, with its body, and nothing may come for `silence` seconds.
+        """
+        silence = min(silence, timeout)
         fields = {"Accept": JSON, "User-Agent": "cvji", **(headers or {})}
         if body is not None:
             fields["Content-Type"] = content_type
@@ -114,16 +123,17 @@ class Api:
             fields["Authorization"] = token
             secrets = (token.rpartition(" ")[2],)  # without its scheme
         try:
-            response = self._pool.request(
-                method,
-                url,
-                body=body,
-                headers=fields,
-                timeout=urllib3.Timeout(connect=min(http.CONNECT_TIMEOUT, read_timeout), read=read_timeout),
-                redirect=False,
-                preload_content=False,
-            )
-        except (*http.ERRORS, ValueError) as err:
+            with http.within(timeout):
+                response = self._pool.request(
+                    method,
+                    url,
+                    body=body,
+                    headers=fields,
+                    timeout=urllib3.Timeout(connect=min(http.CONNECT_TIMEOUT, silence), read=silence),
+                    redirect=False,
+                    preload_content=False,
+                )
+        except http.ERRORS as err:
             raise ApiError(0, http.transport_error(err, secrets)) from None
         if response.status < 300:
             return response
@@ -153,16 +163,17 @@ class Api:
         path: str,
         query: Mapping[str, str | int] | None = None,
         *,
-        timeout: float = READ_TIMEOUT,
+        timeout: float = PAGE_TIMEOUT,
+        silence: float = READ_TIMEOUT,
         accept: str = JSON,
     ) -> bytes:
-        """The body of a GET. Raises ApiError."""
+        """The body of a GET. Raises ApiError: after `timeout` seconds, or `silence` seconds in which nothing came."""
         headers = {"Accept-Encoding": "gzip", "Accept": accept}
-        return self._read(self._request("GET", path, query, headers=headers, read_timeout=timeout))
+        return self._read(self._request("GET", path, query, headers=headers, timeout=timeout, silence=silence))
 
     def server_time(self) -> float | None:
         """The API server's clock by its Date header, in seconds since the epoch. Raises ApiError."""
-        response = self._request("GET", "/version")
+        response = self._request("GET", "/version", timeout=READ_TIMEOUT)
         self._read(response)
         return http.date(response.headers.get("Date"))
 
@@ -177,7 +188,7 @@ class Api:
         timeout: float = READ_TIMEOUT,
     ) -> bytes:
         """The body of the answer to a write. Raises ApiError; `code` 409 is a lost conflict."""
-        return self._read(self._request(method, path, query, body, content_type, timeout))
+        return self._read(self._request(method, path, query, body, content_type, timeout=timeout))
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
         try:
@@ -200,12 +211,13 @@ class Api:
 
         `opened` is given what ends the watch at once, for another thread to call.
         """
-        response = self._request("GET", path, query, read_timeout=WATCH_READ_TIMEOUT, headers={"Accept": accept})
+        headers = {"Accept": accept}
+        response = self._request("GET", path, query, headers=headers, timeout=float("inf"), silence=WATCH_READ_TIMEOUT)
         with closing(response):
             opened(response.shutdown)
             try:
                 yield from _lines(_chunks(response))
-            except (*http.ERRORS, ValueError) as err:  # ValueError: TLS, ended by `opened`'s caller
+            except http.ERRORS as err:
                 raise ApiError(0, http.transport_error(err)) from None
 
 

@@ -162,8 +162,13 @@ class Elector:
         self._renewed = began
         return True
 
+    def _timeout(self) -> float:
+        """Of one request, in seconds: a leader's ends before its lease does, so that it notices the loss by then."""
+        left = 0.0 if self._renewed is None else self._renewed + LEASE_DURATION - self._clock()
+        return min(TIMEOUT, left) if left > 0 else TIMEOUT
+
     def _get(self) -> _Lease | None:
-        body = one(self._api, f"{self._base}/{self._name}", timeout=TIMEOUT)
+        body = one(self._api, f"{self._base}/{self._name}", timeout=self._timeout())
         return None if body is None else decode(_LEASE, body)
 
     def _write(self, lease: _Lease | None, holder: str) -> None:
@@ -181,5 +186,5 @@ class Elector:
         metadata = _Metadata(self._name, resource_version=version, labels=LABELS)
         body = msgspec.json.encode(_Lease(metadata, spec))
         method, path = ("PUT", f"{self._base}/{self._name}") if lease else ("POST", self._base)
-        self._seen = decode(_LEASE, self._api.send(method, path, body, timeout=TIMEOUT)).spec
+        self._seen = decode(_LEASE, self._api.send(method, path, body, timeout=self._timeout())).spec
         self._seen_at = self._clock()

@@ -9,7 +9,7 @@ from cvji.kube.objects import ObjectList
 from cvji.kube.served import decode
 
 PAGE = 500  # objects in one answer to a list
-TIMEOUT = 10.0  # seconds for one request: somebody waits at a terminal
+TIMEOUT = 10.0  # seconds: somebody waits at a terminal
 _LIST = msgspec.json.Decoder(ObjectList)
 
 
@@ -24,15 +24,18 @@ def one(api: Api, path: str, *, timeout: float = TIMEOUT) -> bytes | None:
 
 
 def pages(
-    api: Api, path: str, query: Mapping[str, str] | None = None, *, timeout: float = TIMEOUT
+    api: Api, path: str, query: Mapping[str, str] | None = None, *, silence: float = TIMEOUT
 ) -> Iterator[msgspec.Raw]:
-    """Each object of a collection. Raises ApiError: 410 if reading took longer than the list is kept."""
+    """Each object of a collection. Raises ApiError: 410 if reading took longer than the list is kept.
+
+    `silence`: seconds for which nothing may come.
+    """
     token = ""
     while True:
         asked: dict[str, str | int] = {"limit": PAGE, **(query or {})}
         if token:
             asked["continue"] = token
-        page = decode(_LIST, api.get(path, asked, timeout=timeout))
+        page = decode(_LIST, api.get(path, asked, silence=silence))
         yield from page.items or ()
         token = page.metadata.continue_ or ""
         if not token:

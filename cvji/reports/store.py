@@ -225,7 +225,7 @@ class Store:
         """Each object; some of them twice, if a page has expired and the list is started again."""
         for attempt in range(RELISTS + 1):
             try:
-                yield from pages(self._api, self._path(kind), timeout=READ_TIMEOUT)
+                yield from pages(self._api, self._path(kind), silence=READ_TIMEOUT)
                 return
             except ApiError as err:
                 if err.code != 410 or attempt == RELISTS:

@@ -63,8 +63,7 @@ def leader(lead: Callable[[int], Leader]) -> Leader:
 def table(place: str, plural: str, api: Api) -> dict[str, tuple[int, Any]]:
     """Columns of the only object, as kubectl asks for them: priority (1: only with -o wide) and cell."""
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
-    response = api._request("GET", f"{GROUP}/namespaces/{place}/{plural}", headers={"Accept": accept})
-    found = json.loads(response.read())
+    found = json.loads(api.get(f"{GROUP}/namespaces/{place}/{plural}", accept=accept))
     (row,) = found["rows"]
     return {
         column["name"]: (column["priority"], cell)

@@ -31,6 +31,7 @@ class FakeApi(Api):
         query: Mapping[str, str | int] | None = None,
         *,
         timeout: float = 0.0,
+        silence: float = 0.0,
         accept: str = "application/json",
     ) -> bytes:
         self.asked.append(path)

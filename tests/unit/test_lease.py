@@ -26,6 +26,7 @@ class Side:
         self.store = store
         self.broken = False
         self.answers_lost = False
+        self.slow = 0.0  # seconds that an answer takes
         self.elector = Elector(
             cast("Api", self),
             "cloudvision",
@@ -38,17 +39,13 @@ class Side:
 
     def get(self, path: str, *, timeout: float) -> bytes:
         assert path.endswith("/leases/lease")
-        assert timeout < RENEW_DEADLINE
-        if self.broken:
-            raise ApiError(0, "no route to host")
+        self._wait(timeout)
         if self.store.lease is None:
             raise ApiError(404, "not found")
         return json.dumps(self.store.lease).encode()
 
     def send(self, method: str, path: str, body: bytes, *, timeout: float) -> bytes:
-        assert timeout < RENEW_DEADLINE
-        if self.broken:
-            raise ApiError(0, "no route to host")
+        self._wait(timeout)
         asked = json.loads(body)
         stored = self.store.lease
         if method == "POST":
@@ -63,6 +60,14 @@ class Side:
         if self.answers_lost:
             raise ApiError(0, "connection reset")
         return json.dumps(asked).encode()
+
+    def _wait(self, timeout: float) -> None:
+        assert 0 < timeout < RENEW_DEADLINE
+        if self.broken:
+            raise ApiError(0, "no route to host")
+        self.store.now += min(self.slow, timeout)
+        if self.slow > timeout:
+            raise ApiError(0, "Read timed out.")
 
     def attempt(self) -> bool:
         return self.elector._try()
@@ -112,6 +117,37 @@ def test_a_leader_that_cannot_renew_ends_before_another_can_begin() -> None:
         assert cut_off.leads == (store.now - 1000.0 < RENEW_DEADLINE)
     assert taken_at is not None
     assert taken_at - 1000.0 >= LEASE_DURATION - 0.01
+
+
+@pytest.mark.parametrize("slow", [2.2, 3.0, 4.5, 4.9, 5.1, 60.0])
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_a_leader_notices_before_its_lease_ends_that_it_cannot_renew_it_however_slow_the_answers(
+    slow: float, good: int
+) -> None:
+    """Attempts that succeed, slow ones, and at last answers so slow that nothing is renewed any more."""
+    store = Store()
+    side = Side(store, "a")
+    began: list[float] = []  # of each renewal
+    lost: list[float] = []
+
+    class Stop:
+        """Time passes where the elector waits; its answers become slower."""
+
+        def is_set(self) -> bool:
+            return False
+
+        def wait(self, seconds: float) -> bool:
+            store.now += seconds
+            renewed = side.elector._renewed
+            assert renewed is not None
+            if renewed not in began:
+                began.append(renewed)
+            side.slow = 0.0 if len(began) <= good else slow if len(began) <= good + 1 else 60.0
+            return False
+
+    side.elector._stop = cast("Any", Stop())
+    side.elector.run(lambda _: None, lambda: lost.append(store.now), lambda: None)
+    assert lost[0] <= began[-1] + LEASE_DURATION
 
 
 def test_a_lease_of_another_is_seen_at_once() -> None:

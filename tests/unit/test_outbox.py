@@ -186,6 +186,41 @@ def test_what_the_token_stops_goes_when_it_changes(verdict: Verdict) -> None:
     assert len(service.accepted) == 20
 
 
+@pytest.mark.parametrize("verdict", [Verdict.UNAUTHORIZED, Verdict.FORBIDDEN])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_late_refusal_of_the_former_token_is_tried_again_at_once_and_stops_nothing(
+    verdict: Verdict, replaced: bool
+) -> None:
+    outbox = box()
+    outbox.put(("job", "late"), 1, 0)
+    late = outbox.take(0)
+    assert late is not None
+    outbox.token_changed(1)
+    if replaced:
+        outbox.put(("job", "late"), 2, 1)
+    service = Service(outbox, lambda *_: DELIVERED)
+    outbox.settle(late, Answer(verdict, 401), 2)
+    assert not outbox.settled()
+    service.now = 2
+    outbox.put(("job", "other"), 1, 2)
+    service.run(2.2)
+    assert service.accepted == {("job", "late"): [2 if replaced else 1], ("job", "other"): [1]}
+    assert service.attempts == 2
+
+
+def test_the_current_token_is_asked_only_once_more_after_a_late_refusal_of_the_former() -> None:
+    outbox = box()
+    outbox.put(("job", "a"), 1, 0)
+    late = outbox.take(0)
+    assert late is not None
+    outbox.token_changed(1)
+    outbox.settle(late, Answer(Verdict.UNAUTHORIZED, 401), 2)
+    service = Service(outbox, lambda *_: Answer(Verdict.UNAUTHORIZED, 401))
+    service.now = 2
+    service.run(200)
+    assert service.attempts == 1
+
+
 def test_a_forbidden_node_does_not_stop_jobs() -> None:
     outbox = box()
     service = Service(outbox, lambda _, p: Answer(Verdict.FORBIDDEN, 403) if p.key[0] == "node" else DELIVERED)
