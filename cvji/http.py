@@ -242,7 +242,11 @@ class Proxy(msgspec.Struct, frozen=True):
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> Proxy | None:
     """The proxy for a URL by the environment, lower case first. Raises SettingsError."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as err:
+        raise SettingsError(f"{url} is no URL of a server: {err}") from None
     name = f"{parts.scheme}_proxy"
     found = environment.get(name) or environment.get(name.upper())
     if not found or bypassed(

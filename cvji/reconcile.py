@@ -214,7 +214,7 @@ def end(api: Api, namespace: str, cloudvision: Reader, client: Client, job: JobE
 
 def _cancelled(job: JobEntry, now: float) -> JobConfig:
     at = datetime.fromtimestamp(int(now), UTC)
-    start = min(job.start_time or at, at)
+    start = min(job.start_time or at, at, key=datetime.timestamp)
     held = Values(job.interfaces.values) if job.interfaces and job.interfaces.values else None
     nodes = Values(job.nodes.values) if job.nodes and job.nodes.values and held is None else None
     return JobConfig(

@@ -97,7 +97,9 @@ class Token:
         if self._file is not None:
             with suppress(OSError, SettingsError):
                 if _stamp(self._file) != self._seen:
-                    self._earlier, self._value = self._value, self._read(self._file)
+                    value = self._read(self._file)
+                    if value != self._value:  # else another thread has read it
+                        self._earlier, self._value = self._value, value
         return self._value
 
     def secrets(self) -> tuple[str, ...]:

@@ -138,3 +138,9 @@ def test_headers_and_body_leave_as_one_tls_record_and_not_after_the_deadline(tmp
     assert records[0].startswith(b"POST / HTTP/1.1\r\n")
     assert records[0].endswith(b"\r\n\r\nthe body")
     assert records[1] == b""
+
+
+@pytest.mark.parametrize("url", ["https://[:::]", "https://[::1]:port", "https://api:99999"])
+def test_a_url_that_names_no_server_is_one_line(url: str) -> None:
+    with pytest.raises(SettingsError, match="is no URL of a server"):
+        proxy_for(url, {})
