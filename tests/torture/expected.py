@@ -92,7 +92,8 @@ class Expected:
         ended = [life for life in self.subject.pods if life.ended <= at + 1]
         latest = max(self.evidence.noticed(at) + self.rules.lag, *(life.pod.finished or 0.0 for life in ended))
         if self.evidence.window(at - 1, at + self.rules.lag):  # what runs on holds something, whatever ended before
-            ended = [life for life in self.subject.pods if life.holds(at - 1) and life.ended > at] or ended
+            goes_on = [life for life in self.subject.pods if life.holds(at - 1) and life.ended > at + self.rules.lag]
+            ended = goes_on or ended
         earliest = min([at - self.rules.grain, *(life.pod.finished for life in ended if life.pod.finished)])
         return Ending(at, state, earliest, latest, cause)
 
