@@ -34,17 +34,20 @@ Where docs/design.md#runs is silent, this is how it is read:
    one, may hinder or not. A newer pod replaces a failed one for as long as it exists.
 6. "Held something for STABILITY_DELAY with every pod having run" (a run that ended before it was told): it must be
    told if all of its pods ran at once for that long, and still exist; it must not if the time from the first start to
-   the last finish is shorter, or a pod was Pending at its end and the run shorter than START_MAX_WAIT.
+   the last finish is shorter, or a pod was Pending at its end and the run shorter than START_MAX_WAIT; who took over
+   when that pod was gone does not know of it.
 7. Such a report has what still counts, and may have all that its pods held. One of a FAILED job is told, though
    nothing counts any more.
 8. The end of a job that is gone may be any time from its deletion's request (or the last pod's end) to the moment
    that a leader notices; of one that holds nothing, that of its last pod, by the API server or by its node's clock.
+   What is held for less than `lag` may not be seen.
 9. While nothing is held, whether START_MAX_WAIT for a change runs on or begins again is open.
 10. What a node's clock that is off says of a pod stands: one that began after the end that the object says counts in a
    report at the end if by its own time it began before. One that begins in the moment of that end may count or not.
 11. Pods that run and whose NICs are not published (yet) may count for the start of a run or not, also those that ended
    before it held anything. The start that a suspension or an end takes from the object may stand or not.
-12. Where the object has no time of its end, that of a run told at its end alone may be any finish of its pods.
+12. Where the object has no time of its end, a run whose pods run on ends when a leader notices; else with any finish
+   of its pods.
 13. Who cannot see claims may see a run end, or break, where claims alone go on; who learns late of an end may have told
    of pods that began after it, and then reports them at the end too.
 14. A run told in one JOBCONFIG_MODE and ended near its change may stay in the old one; a RUNNING one may not.
