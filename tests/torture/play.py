@@ -121,16 +121,22 @@ class Process:
 
     def hears(self, now: float) -> bool:
         """Whether everything that happens reaches it."""
-        return self.deaf_until <= now and not any(self.silent(watch, now) for watch in self.read)
+        history = self.history
+        until = (*history.stalled.values(), *history.lagging.values(), *self.late.values())
+        return self.deaf_until <= now and max(until, default=0.0) <= now
+
+    def listed(self) -> bool:
+        """Whether it has listed every kind that it does not lead without."""
+        return all(read >= 0 for watch, read in self.read.items() if watch not in self.late)
 
     def step(self, now: float) -> None:
         history, program, at = self.history, self.program, self.history.clock(now)
         for watch in history.in_turn():
-            silent = self.silent(watch, now) or (self.deaf_until > now and self.read[watch] >= 0)
-            if not silent and self.read[watch] != len(history.cluster.log):
+            read = self.read[watch]
+            heard = read == len(history.cluster.log) or (self.deaf_until > now and read >= 0)
+            if not heard and not self.silent(watch, now):
                 self.watch(watch, now)
-        listed = all(read >= 0 for watch, read in self.read.items() if watch not in self.late)
-        if not self.leads and self.lease and listed and not history.api_away:
+        if not self.leads and self.lease and self.listed() and not history.api_away:
             history.owner = self.number
             program.lead(dict(history.records), at)
             self.leads = True

@@ -131,6 +131,7 @@ def test_deep_and_broken_is_an_api_error() -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
+@settings(max_examples=30)
 def test_what_is_shallow_stays_as_it_is(value: Any) -> None:
     body = json.dumps(value).encode()
     assert shallow(body) == body
