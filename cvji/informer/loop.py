@@ -96,7 +96,7 @@ class Loop:
         self._events = events
         self._clock = clock
         self._awaited: set[Resource] | None = None  # resources whose list is still to come; None before API discovery
-        self._unclear: frozenset[tuple[str, str]] = frozenset()  # sources of which API discovery cannot say yet
+        self._failed: frozenset[tuple[str, str]] = frozenset()  # sources whose API discovery has failed
         self._listed: set[Resource] = set()  # resources whose list was applied
         self._round = 0  # of the lists that are awaited
         self._watching = False
@@ -186,11 +186,11 @@ class Loop:
                 pass  # intake is over
             case list():
                 self._take_events(message, now)
-            case Discovered(resources, unclear):
+            case Discovered(resources, failed):
                 if self._events:
                     self._events.served(resources)
                 self._awaited = (self._awaited or set()) | set(resources)
-                self._unclear = unclear & self._sources
+                self._failed = failed & self._sources
                 self._note_synced()
             case Unserved():
                 self._reporter.apply(message, now)
@@ -251,7 +251,7 @@ class Loop:
 
     def _complete(self) -> bool:
         """Whether no list is awaited."""
-        return self._awaited is not None and not self._awaited and not self._unclear
+        return self._awaited is not None and not self._awaited and not self._failed
 
     def _note_synced(self) -> None:
         if not self.synced and self._complete():
@@ -320,7 +320,7 @@ class Loop:
         if not self._watching:
             return "waiting for the records, and then for the first lists"
         awaited = [*map(str, list(self._awaited or ()))]  # a copy: the loop's thread may change it meanwhile
-        awaited += [f"{kind}.{group}" for group, kind in self._unclear]
+        awaited += [f"{kind}.{group}" for group, kind in self._failed]
         return "waiting for the first lists of " + (", ".join(sorted(awaited)) or "the Kubernetes API")
 
     def look(self) -> Moment:

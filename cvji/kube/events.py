@@ -67,11 +67,11 @@ class WatchLost(msgspec.Struct, frozen=True):
 class Discovered(msgspec.Struct, frozen=True):
     """These resources are served and will be listed; none: nothing is that is not watched already.
 
-    `unclear` are all kinds (group, kind) that may be served and listed soon: the request that would tell failed.
+    `failed` are all kinds (group, kind) that may be served and listed soon: the request that would tell failed.
     """
 
     resources: tuple[Resource, ...]
-    unclear: frozenset[tuple[str, str]] = frozenset()
+    failed: frozenset[tuple[str, str]] = frozenset()
 
 
 class Unserved(msgspec.Struct, frozen=True):

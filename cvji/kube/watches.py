@@ -66,7 +66,7 @@ class Watches:
         self._running: set[tuple[str, str]] = set()
         self._known: dict[tuple[str, str], dict[str, Known[Any]]] = {}  # outlives the reflectors of a kind
         self._reflectors: dict[tuple[str, str], Reflector[Any]] = {}
-        self._unclear: frozenset[tuple[str, str]] = frozenset()  # as last emitted
+        self._failed: frozenset[tuple[str, str]] = frozenset()  # as last emitted
         self._round = 0
         self.states: dict[str, Watching] = {}  # by resource, for metrics
 
@@ -119,10 +119,10 @@ class Watches:
         """Start a reflector for each kind that has none; when to look again for those that are missing."""
         found = answer.found | {resource.key: resource for resource in self._always}
         new = {key: resource for key, resource in found.items() if key not in self._running}
-        unclear = answer.failed - self._running  # what is watched tells of itself
-        if new or first or unclear != self._unclear:
-            self._unclear = unclear
-            self._emit(Discovered(tuple(new.values()), unclear))
+        failed = answer.failed - self._running  # what is watched tells of itself
+        if new or first or failed != self._failed:
+            self._failed = failed
+            self._emit(Discovered(tuple(new.values()), failed))
         hidden = self._trigger.hidden(answer.names)
         recheck = self._note_missing(found.keys() | answer.unclear | {key for key in self._wanted if key[0] in hidden})
         for key, resource in new.items():
